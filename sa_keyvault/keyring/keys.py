@@ -1,0 +1,139 @@
+"""The keys of one store as they were last read back: which may seal, which may open, and their ciphers."""
+
+from dataclasses import dataclass
+
+from sa_keyvault.envelope import Opener, Sealer, key_number, opener, sealer
+from sa_keyvault.errors import KeyNotFoundError, KeyRecordError, KeyStateError, MalformedEnvelopeError
+from sa_keyvault.records import KeyState, MasterRecord, MasterSecret, WorkingRecord, data_key
+from sa_keyvault.suites import suite_named
+
+__all__ = ["KeySet", "Master", "number_in"]
+
+
+@dataclass(frozen=True)
+class Master:
+    """A master key whose record and wrap this installation signed.
+
+    Attributes:
+        record: Its record.
+        secret: Its secret; None in a state in which it is not used.
+    """
+
+    record: MasterRecord
+    secret: MasterSecret | None
+
+
+def number_in(stored: bytes) -> int:
+    """Return the key number of stored bytes.
+
+    Raises:
+        sa_keyvault.MalformedEnvelopeError: They are no envelope, or a row was never sealed.
+    """
+    number = key_number(stored)
+    if number == 0:
+        msg = "a pending envelope without a value: the transaction that inserted the row did not seal it"
+        raise MalformedEnvelopeError(msg, size=len(stored))
+    return number
+
+
+class KeySet:
+    """The committed keys of one store.
+
+    Args:
+        store_id: The store.
+        version: Its version when they were read.
+        masters: Master keys, by id.
+        working: Working keys, by number.
+    """
+
+    def __init__(
+        self, store_id: str, version: int, masters: dict[str, Master], working: dict[int, WorkingRecord]
+    ) -> None:
+        self.store_id = store_id
+        self.version = version
+        self._masters = masters
+        self._working = working
+        self._active: dict[str, tuple[WorkingRecord, ...]] = {}
+        for record in working.values():
+            self._note_active(record)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._working
+
+    def knows_master(self, record: WorkingRecord) -> bool:
+        """Whether the master key of *record* is one of these."""
+        return record.master_id in self._masters
+
+    def add(self, record: WorkingRecord) -> None:
+        """Take up a working key that was committed since the others were read."""
+        if record.number not in self._working:
+            self._working[record.number] = record
+            self._note_active(record)
+
+    def find(self, number: int) -> WorkingRecord | None:
+        """Return a working key, if it is one of these."""
+        return self._working.get(number)
+
+    def active(self, area: str) -> tuple[WorkingRecord, ...]:
+        """Return the working keys of *area* that may seal."""
+        return self._active.get(area, ())
+
+    def sealing_master(self) -> Master:
+        """Return the newest master key that may wrap new working keys.
+
+        Raises:
+            sa_keyvault.KeyStateError: No master key is active.
+        """
+        active = [master for master in self._masters.values() if master.record.state is KeyState.ACTIVE]
+        if not active:
+            msg = "no master key is active, so no working key can be made; enable one or add one"
+            raise KeyStateError(msg)
+        return max(active, key=lambda master: (master.record.created, master.record.id))
+
+    def sealer(self, record: WorkingRecord) -> Sealer:
+        """Return the function that seals under a working key of these."""
+        secret = self._secret_of(record)
+        suite = suite_named(record.suite)
+        return sealer(record.number, suite, suite.cipher(data_key(record, secret)))
+
+    def opener(self, record: WorkingRecord, area: str) -> Opener:
+        """Return the function that opens what a working key sealed, for a column of *area*.
+
+        Raises:
+            sa_keyvault.MalformedEnvelopeError: The key belongs to another area.
+            sa_keyvault.KeyStateError: The key or its master key may not open.
+            sa_keyvault.KeyRecordError: The key's record was changed outside the library.
+        """
+        if record.area != area:
+            msg = f"working key {record.number} belongs to area {record.area!r}, the column to area {area!r}"
+            raise MalformedEnvelopeError(msg, key_number=record.number, area=area)
+        self._require_opening(record)
+        suite = suite_named(record.suite)
+        return opener(suite, suite.cipher(data_key(record, self._secret_of(record))))
+
+    def _note_active(self, record: WorkingRecord) -> None:
+        master = self._masters.get(record.master_id)
+        seals = master is not None and master.record.state.may_seal and record.state is KeyState.ACTIVE
+        if seals and record.store_id == self.store_id:
+            self._active[record.area] = (*self.active(record.area), record)
+
+    def _require_opening(self, record: WorkingRecord) -> None:
+        if not isinstance(record.state, KeyState) or record.store_id != self.store_id:
+            msg = f"the record of working key {record.number} was changed outside the library"
+            raise KeyRecordError(msg, key_number=record.number, area=record.area)
+        if not record.state.may_open:
+            msg = f"working key {record.number} of area {record.area!r} is {record.state}, so its data does not open"
+            raise KeyStateError(msg, key_number=record.number, area=record.area)
+
+    def _secret_of(self, record: WorkingRecord) -> MasterSecret:
+        master = self._masters.get(record.master_id)
+        if master is None:
+            msg = f"working key {record.number} needs master key {record.master_id}, which the key store does not have"
+            raise KeyNotFoundError(msg, key_number=record.number, area=record.area)
+        if master.secret is None:
+            msg = (
+                f"master key {record.master_id} of working key {record.number} is {master.record.state}, "
+                "so its data does not open"
+            )
+            raise KeyStateError(msg, key_number=record.number, area=record.area)
+        return master.secret

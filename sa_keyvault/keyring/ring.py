@@ -1,0 +1,311 @@
+"""The key ring in a running process: finds the opener of an envelope and the sealers of an area.
+
+Keys are read back before they are used by other transactions than the one that made them, so that a COMMIT which
+fails, or a savepoint that is rolled back, never leaves data under a key that is not in the key store.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
+
+from sqlalchemy import Connection
+
+from sa_keyvault import store
+from sa_keyvault.envelope import Opener, Sealer
+from sa_keyvault.errors import ConfigurationError, KeyNotFoundError, KeyStoreError, UnsupportedStatementError
+from sa_keyvault.installation import InstallationKey
+from sa_keyvault.keyring.keys import KeySet, number_in
+from sa_keyvault.keyring.private import PrivateConnection
+from sa_keyvault.keyring.startup import load_keys
+from sa_keyvault.keyring.transaction import TransactionState, find_state, state_of
+from sa_keyvault.keyring.usage import Usage
+from sa_keyvault.records import WorkingRecord, new_working
+from sa_keyvault.suites import Provisioning, suite_named
+
+__all__ = ["Openers", "Ring"]
+
+_T = TypeVar("_T")
+
+_MISS_SECONDS = 1.0
+_MAX_MISSES = 1024
+
+
+class Openers(dict[bytes, Opener]):
+    """Openers of one area by the first five bytes of an envelope; one that is not there yet is looked for."""
+
+    def __init__(self, area: str, find: Callable[[str, bytes], tuple[Opener, bool]]) -> None:
+        super().__init__()
+        self._area = area
+        self._find = find
+
+    def __missing__(self, prefix: bytes) -> Opener:
+        opener, is_committed = self._find(self._area, prefix)
+        if is_committed:
+            self[prefix] = opener
+        return opener
+
+
+class Ring:
+    """The keys of one store, in one process.
+
+    Args:
+        installation_key: The root of all keys.
+        provisioning: Algorithms of new keys.
+        refresh_seconds: After how long a change of key states made elsewhere is noticed at the latest.
+        working_keys_per_area: How many active keys share the new values of an area.
+        messages_per_key: How many values a working key seals at most before a new one follows it; never more
+            than half of what its suite allows.
+    """
+
+    def __init__(
+        self,
+        installation_key: InstallationKey,
+        provisioning: Provisioning | None = None,
+        refresh_seconds: float = 30.0,
+        working_keys_per_area: int = 1,
+        messages_per_key: int | None = None,
+    ) -> None:
+        _require_positive(working_keys_per_area=working_keys_per_area, messages_per_key=messages_per_key)
+        if refresh_seconds < 0:
+            msg = f"refresh_seconds={refresh_seconds} is negative"
+            raise ConfigurationError(msg)
+        self.installation_key = installation_key
+        self.provisioning = provisioning or Provisioning.default()
+        self.refresh_seconds = refresh_seconds
+        self.working_keys_per_area = working_keys_per_area
+        self.messages_per_key = messages_per_key
+        self._keys: KeySet | None = None
+        self._private: PrivateConnection | None = None
+        self._openers: dict[str, Openers] = {}
+        self._sealers: dict[int, Sealer] = {}
+        self._usage = Usage()
+        self._worn: set[int] = set()
+        self._uncommitted: dict[int, WorkingRecord] = {}
+        self._unpublished: set[int] = set()
+        self._misses: dict[int, float] = {}
+        self._turn = itertools.count()
+        self._attempt_at = self._deadline = 0.0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.installation_key!r}>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        msg = "a key ring can be neither pickled nor copied; make one in each process"
+        raise TypeError(msg)
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def openers(self, area: str) -> Openers:
+        """Return the openers of *area*: one object for the ring's whole life, looked into once per value."""
+        return self._openers.setdefault(area, Openers(area, self._find_opener))
+
+    def _find_opener(self, area: str, prefix: bytes) -> tuple[Opener, bool]:
+        number = number_in(prefix.ljust(9, b"\x00"))
+        keys = self._require_keys()
+        record = keys.find(number)
+        if record is None and number in self._uncommitted:
+            return keys.opener(self._uncommitted[number], area), False
+        if record is None:
+            record = self._load_missing(number, area)
+            keys = self._require_keys()
+        return keys.opener(record, area), True
+
+    def _load_missing(self, number: int, area: str) -> WorkingRecord:
+        """Look for a key that was committed since the last refresh; there is no connection at this place."""
+        now = time.monotonic()
+        if self._private is not None and self._misses.get(number, 0.0) <= now:
+            private = self._private
+            self._adopt(private.run(lambda connection: store.working(connection, [number])), private.run)
+        if record := self._require_keys().find(number):
+            return record
+        if len(self._misses) >= _MAX_MISSES:
+            self._misses.clear()
+        self._misses[number] = now + _MISS_SECONDS
+        msg = (
+            f"the key store has no working key {number}, which a value of area {area!r} names; "
+            "restore the key store from a backup"
+        )
+        raise KeyNotFoundError(msg, key_number=number, area=area)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def sealers(self, area: str, count: int, connection: Connection) -> Iterator[Sealer]:
+        """Return an iterator over *count* sealers of *area*.
+
+        Makes working keys and usage reservations where they are needed, on *connection* and in its transaction.
+
+        Raises:
+            sa_keyvault.KeyStateError: No master key is active.
+        """
+        parts = self._allot(area, count, connection)
+        return itertools.chain.from_iterable(itertools.repeat(seal, share) for seal, share in parts)
+
+    def _allot(self, area: str, count: int, connection: Connection) -> list[tuple[Sealer, int]]:
+        parts: list[tuple[Sealer, int]] = []
+        left = count
+        while left:
+            records = self._sealing_records(area, connection)
+            first, share = next(self._turn), -(-left // len(records))
+            for position in range(len(records)):
+                record = records[(first + position) % len(records)]
+                wanted = min(share, left)
+                granted = self._usage.take(connection, record.number, wanted, self._limit(record))
+                if granted < wanted:
+                    self._worn.add(record.number)
+                parts.append((self._sealer(record), granted))
+                left -= granted
+        return parts
+
+    def _limit(self, record: WorkingRecord) -> int:
+        half = suite_named(record.suite).usage_limit // 2
+        return half if self.messages_per_key is None else min(half, self.messages_per_key)
+
+    def _sealer(self, record: WorkingRecord) -> Sealer:
+        seal = self._sealers.get(record.number)
+        if seal is None:
+            seal = self._require_keys().sealer(record)
+            if record.number not in self._uncommitted:
+                self._sealers[record.number] = seal
+        return seal
+
+    def _sealing_records(self, area: str, connection: Connection) -> list[WorkingRecord]:
+        records = self._known_records(area, connection)
+        if len(records) < self.working_keys_per_area:
+            self._adopt_committed(area, connection)
+            records = self._known_records(area, connection)
+        missing = self.working_keys_per_area - len(records)
+        return records + [self._create_working(area, connection) for _ in range(missing)]
+
+    def _known_records(self, area: str, connection: Connection) -> list[WorkingRecord]:
+        state = find_state(connection)
+        own = [record for record in state.created.values() if record.area == area] if state else []
+        records = [*self._require_keys().active(area), *own]
+        return [record for record in records if record.number not in self._worn]
+
+    def _adopt_committed(self, area: str, connection: Connection) -> None:
+        """Take up keys of *area* that others have committed; those of this transaction are not committed."""
+        records = store.working_in_area(connection, area)
+        others = [record for record in records if record.area == area and record.number not in self._uncommitted]
+        self._adopt(others, lambda work: work(connection))
+
+    def _create_working(self, area: str, connection: Connection) -> WorkingRecord:
+        master = self._require_keys().sealing_master()
+        if master.secret is None:
+            msg = f"master key {master.record.id} cannot wrap"
+            raise KeyStoreError(msg)
+        record = new_working(master.record, master.secret, area, self.provisioning.working_suite)
+        store.add_working(connection, record)
+        state_of(connection).created[record.number] = record
+        self._uncommitted[record.number] = record
+        return record
+
+    # -- what other processes and transactions did ---------------------------------------------------------------
+
+    def before_statement(self, connection: Connection) -> None:
+        """Take up what has changed in the key store; next to nothing where nothing is due."""
+        now = time.monotonic()
+        if now < self._attempt_at and not self._unpublished:
+            return
+        if self._keys is None:
+            msg = "this engine's key ring is not initialized; call ring.initialize(engine, metadata) at start-up"
+            raise ConfigurationError(msg)
+        # others go on meanwhile with what is not yet too old, so that nobody waits for this thread
+        self._attempt_at = now + self.refresh_seconds / 4
+        self._read(connection, self._catch_up)
+
+    def _read(self, connection: Connection, work: Callable[[Connection], None]) -> None:
+        if self._private is None:
+            work(connection)
+            return
+        try:
+            self._private.run(work)
+        except KeyStoreError:
+            if connection.dialect.name == "sqlite":
+                # the caller's own exclusive lock keeps the private connection out
+                work(connection)
+            elif time.monotonic() >= self._deadline:
+                raise
+
+    def _catch_up(self, connection: Connection) -> None:
+        started = time.monotonic()
+        keys = self._require_keys()
+        row = store.store_row(connection)
+        if row is None or row[0] != keys.store_id:
+            msg = f"the key store {keys.store_id} is gone; restore it from a backup"
+            raise KeyStoreError(msg)
+        if row[1] != keys.version:
+            self._use(load_keys(connection, self.installation_key))
+        self._publish(connection)
+        self._attempt_at = started + self.refresh_seconds / 2
+        self._deadline = started + self.refresh_seconds
+
+    def _publish(self, connection: Connection) -> None:
+        unpublished, self._unpublished = self._unpublished, set()
+        if unpublished:
+            self._adopt(store.working(connection, sorted(unpublished)), lambda work: work(connection))
+        for number in unpublished:
+            self._uncommitted.pop(number, None)
+
+    def _adopt(self, records: list[WorkingRecord], run: Callable[[Callable[[Connection], KeySet]], KeySet]) -> None:
+        if not all(self._require_keys().knows_master(record) for record in records):
+            self._use(run(lambda connection: load_keys(connection, self.installation_key)))
+        for record in records:
+            self._require_keys().add(record)
+
+    def _use(self, keys: KeySet) -> None:
+        self._keys = keys
+        self._sealers.clear()
+        self._worn.clear()
+        self._misses.clear()
+        for openers in self._openers.values():
+            openers.clear()
+
+    def _require_keys(self) -> KeySet:
+        if self._keys is None:
+            msg = "this key ring is not initialized; call ring.initialize(engine, metadata) at start-up"
+            raise ConfigurationError(msg)
+        return self._keys
+
+    # -- how transactions end ------------------------------------------------------------------------------------
+
+    def before_commit(self, connection: Connection) -> None:
+        """Refuse a commit that would leave data without its key, or a row without its value.
+
+        The event fires before a COMMIT that may still fail, so nothing is published here.
+
+        Raises:
+            sa_keyvault.KeyStoreError: A key made in this transaction is gone (a savepoint was rolled back).
+            sa_keyvault.UnsupportedStatementError: A row of this transaction was never sealed.
+        """
+        state = find_state(connection)
+        if state is None:
+            return
+        if state.unsealed:
+            msg = f"{state.unsealed} inserted rows are not sealed yet, so this transaction cannot be committed"
+            raise UnsupportedStatementError(msg)
+        if gone := state.created.keys() - store.working_numbers(connection, state.created):
+            msg = (
+                f"working key {min(gone)} was made in this transaction and is gone (rolled back to a savepoint, "
+                "or a deadlock); roll back and run the transaction again"
+            )
+            raise KeyStoreError(msg, key_number=min(gone))
+        self._usage.forget(state, store.existing_usage(connection, state.reservations))
+        state.reservations.clear()
+        self._unpublished.update(state.created)
+
+    def after_transaction(self, state: TransactionState | None) -> None:
+        """Forget what a transaction made, whatever ended it."""
+        if state is None:
+            return
+        self._usage.forget(state, set())
+        for number in state.created.keys() - self._unpublished:
+            self._uncommitted.pop(number, None)
+            self._sealers.pop(number, None)
+
+
+def _require_positive(**values: Any) -> None:
+    for name, value in values.items():
+        if value is not None and (not isinstance(value, int) or value < 1):
+            msg = f"{name}={value!r} must be a whole number of at least 1"
+            raise ConfigurationError(msg)
