@@ -1,0 +1,283 @@
+"""What differs between databases: storage types, and the SQL that sends a row's symbols along with an envelope."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import BINARY, CHAR, Column, ColumnElement, Date, Dialect, Enum, Integer, LargeBinary, String, Uuid
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import VARBINARY, TypeDecorator, TypeEngine
+
+from sa_keyvault import binding
+from sa_keyvault.errors import BindingError, ConfigurationError
+from sa_keyvault.keyring import Ring
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.type_api import _BindProcessorType
+
+__all__ = [
+    "RowBytes",
+    "RowSymbol",
+    "attach_ring",
+    "is_collated",
+    "is_mariadb",
+    "require_supported",
+    "ring_of",
+    "storage_type",
+    "symbol_kind",
+    "symbol_writer",
+]
+
+_RING = "keyvault_ring"
+_MAX_IN_ROW = 1024  # bytes; a row of MariaDB holds 65,535 in all, so longer values go to a BLOB
+
+
+def is_mariadb(dialect: Dialect) -> bool:
+    """Whether *dialect* talks to MariaDB, under either of its names."""
+    return bool(getattr(dialect, "is_mariadb", False))
+
+
+def require_supported(dialect: Dialect) -> None:
+    """Refuse databases that the library was not tried on.
+
+    Raises:
+        sa_keyvault.ConfigurationError: The dialect is not one of the three.
+    """
+    if dialect.name in ("sqlite", "postgresql") or is_mariadb(dialect):
+        return
+    msg = f"{dialect.name} is not supported yet; encrypted columns work on SQLite, PostgreSQL and MariaDB"
+    raise ConfigurationError(msg)
+
+
+def attach_ring(dialect: Dialect, ring: Ring) -> None:
+    """Let the processors of this engine find *ring*: they are given its dialect, and nothing else."""
+    setattr(dialect, _RING, ring)
+
+
+def ring_of(dialect: Dialect) -> Ring:
+    """Return the key ring of the engine that *dialect* belongs to.
+
+    Raises:
+        sa_keyvault.ConfigurationError: The engine has none.
+    """
+    ring: Ring | None = getattr(dialect, _RING, None)
+    if ring is None:
+        msg = 'this engine has no key ring; make it with create_engine(…, plugins=["keyvault"], keyring=ring)'
+        raise ConfigurationError(msg)
+    return ring
+
+
+def storage_type(dialect: Dialect, size: int | None) -> TypeEngine[Any]:
+    """Return the type that holds envelopes of up to *size* bytes (None: of any size)."""
+    if dialect.name not in ("mysql", "mariadb"):
+        return LargeBinary()
+    if size is None or size >= 2**24:
+        return mysql.LONGBLOB()
+    if size >= 2**16:
+        return mysql.MEDIUMBLOB()
+    return mysql.VARBINARY(size) if size <= _MAX_IN_ROW else mysql.BLOB()
+
+
+# -- symbols as canonical text: in Python for writing, in SQL for reading ----------------------------------------------
+
+
+@dataclass(frozen=True)
+class SymbolKind:
+    """How values of one type become canonical text.
+
+    Attributes:
+        name: What the type is called in messages.
+        write: Value, as the database stores it, to canonical text.
+        sqlite: SQL of the canonical text, with `{}` for the column.
+        postgresql: The same for PostgreSQL.
+        mariadb: The same for MariaDB.
+        is_ascii: Whether the text is always ASCII, so that characters are bytes.
+        is_collated: Whether the database may find a row by a value that is not the stored one.
+    """
+
+    name: str
+    write: Callable[[Any], bytes]
+    sqlite: str
+    postgresql: str
+    mariadb: str
+    is_ascii: bool = True
+    is_collated: bool = False
+
+
+# CONVERT, not CAST AS CHAR: the latter follows the connection's character set
+_UTF8 = "CONVERT({} USING utf8mb4)"
+
+_INTEGER = SymbolKind("integer", binding.canonical_integer, "CAST({} AS TEXT)", "CAST({} AS TEXT)", _UTF8)
+_TEXT = SymbolKind("text", binding.canonical_text, "{}", "CAST({} AS TEXT)", _UTF8, is_ascii=False, is_collated=True)
+_TRIMMED = SymbolKind(
+    "text",
+    binding.canonical_trimmed_text,
+    "rtrim({}, ' ')",
+    "rtrim(CAST({} AS TEXT), ' ')",
+    f"TRIM(TRAILING ' ' FROM {_UTF8})",
+    is_ascii=False,
+    is_collated=True,
+)
+_UUID = SymbolKind(
+    "uuid",
+    binding.canonical_uuid,
+    "lower(replace({}, '-', ''))",
+    "lower(replace(CAST({} AS TEXT), '-', ''))",
+    f"LOWER(REPLACE({_UTF8}, '-', ''))",
+)
+_BYTES = SymbolKind("bytes", binding.canonical_bytes, "lower(hex({}))", "encode({}, 'hex')", "LOWER(HEX({}))")
+_DATE = SymbolKind(
+    # to_char and DATE_FORMAT: a plain cast follows the session's date style
+    "date",
+    binding.canonical_date,
+    "{}",
+    "to_char({}, 'YYYY-MM-DD')",
+    "CONVERT(DATE_FORMAT({}, '%%Y-%%m-%%d') USING utf8mb4)",
+)
+
+_KINDS: tuple[tuple[type[TypeEngine[Any]] | tuple[type[TypeEngine[Any]], ...], SymbolKind], ...] = (
+    (Integer, _INTEGER),
+    (Enum, _TEXT),
+    (CHAR, _TRIMMED),
+    (String, _TEXT),
+    (Uuid, _UUID),
+    ((LargeBinary, BINARY, VARBINARY), _BYTES),
+    (Date, _DATE),
+)
+
+
+def symbol_kind(type_: TypeEngine[Any], dialect: Dialect | None = None) -> SymbolKind | None:
+    """Return how values of *type_* become symbols, or None where databases reformat them."""
+    while isinstance(type_, TypeDecorator):
+        type_ = type_.load_dialect_impl(dialect) if dialect is not None else type_.impl_instance
+    for types, kind in _KINDS:
+        if isinstance(type_, types):
+            return kind
+    return None
+
+
+def is_collated(column: Column[Any], dialect: Dialect) -> bool:
+    """Whether the database may find a row by a value of *column* that is not the stored one.
+
+    Asked of the type, not of the database: a column that the model calls String may be citext or NOCASE there.
+    """
+    kind = symbol_kind(column.type, dialect)
+    return kind is not None and kind.is_collated
+
+
+def symbol_writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], bytes]:
+    """Return the function that makes a symbol of a value of *column*: through the column's type first."""
+    kind = symbol_kind(column.type, dialect)
+    if kind is None:
+        msg = f"{column} cannot be a symbol: databases reformat values of type {column.type!r}"
+        raise ConfigurationError(msg)
+    write, prepare, fixed = kind.write, _prepare(column.type, dialect), _fixed_size(column.type)
+    name = str(column)
+
+    def write_symbol(value: Any) -> bytes:
+        stored = value if prepare is None else prepare(value)
+        if stored is None:
+            msg = f"{name} is NULL, so it cannot be a symbol of its row"
+            raise BindingError(msg)
+        if fixed is not None and len(stored) != fixed:
+            msg = f"{name} holds {fixed} bytes; the database would pad or cut a value of {len(stored)}"
+            raise BindingError(msg, size=len(stored))
+        return binding.symbol(write(stored))
+
+    return write_symbol
+
+
+def _prepare(type_: TypeEngine[Any], dialect: Dialect) -> "_BindProcessorType[Any] | None":
+    """Return what the type itself does to a value, short of what the driver asks for."""
+    if isinstance(type_, TypeDecorator):
+        decorator, inner = type_, _prepare(type_.load_dialect_impl(dialect), dialect)
+
+        def prepare(value: Any) -> Any:
+            bound = decorator.process_bind_param(value, dialect)
+            return bound if inner is None or bound is None else inner(bound)
+
+        return prepare
+    if isinstance(type_, Enum):
+        return Enum.bind_processor(type_, dialect)
+    return None
+
+
+def _fixed_size(type_: TypeEngine[Any]) -> int | None:
+    return type_.length if isinstance(type_, BINARY) else None
+
+
+@dataclass(frozen=True)
+class RowSymbol:
+    """One symbol of a row, as it can be selected.
+
+    Attributes:
+        expression: The column that carries it in this FROM clause.
+        type_: Type of the table's column.
+        is_equivalent: Whether it was found through a foreign key, and may be NULL where the envelope is not.
+    """
+
+    expression: ColumnElement[Any]
+    type_: TypeEngine[Any]
+    is_equivalent: bool
+
+
+class RowBytes(ColumnElement[Any]):
+    """An envelope followed by the symbols of its row, as one value of bytes."""
+
+    inherit_cache = True
+
+    def __init__(self, envelope: ColumnElement[Any], symbols: tuple[RowSymbol, ...], type_: TypeEngine[Any]) -> None:
+        self.envelope = envelope
+        self.symbols = symbols
+        self.type = type_
+
+
+def _parts(element: RowBytes, compiler: SQLCompiler, template: str, kw: dict[str, Any]) -> tuple[str, list[Any]]:
+    kw = {**kw, "within_columns_clause": False, "within_label_clause": False}
+    kw.pop("add_to_result_map", None)
+    symbols = []
+    for symbol in element.symbols:
+        kind = symbol_kind(symbol.type_, compiler.dialect)
+        if kind is None:
+            msg = f"databases reformat values of type {symbol.type_!r}, so they cannot be symbols"
+            raise ConfigurationError(msg)
+        text = getattr(kind, template).format(compiler.process(symbol.expression, **kw))
+        # '' makes a symbol that fits no row: NULL would make the whole value NULL, and be read as None
+        symbols.append((f"coalesce({text}, '')" if symbol.is_equivalent else text, kind))
+    return compiler.process(element.envelope, **kw), symbols
+
+
+@compiles(RowBytes)
+def _compile_other(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
+    # "default" is what str(statement) compiles for; it is never executed
+    if compiler.dialect.name != "default":
+        require_supported(compiler.dialect)
+    return _compile_mariadb(element, compiler, **kw)
+
+
+@compiles(RowBytes, "sqlite")
+def _compile_sqlite(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
+    envelope, symbols = _parts(element, compiler, "sqlite", kw)
+    tail = [f" || {text} || ':' || length(CAST({text} AS BLOB))" for text, _ in symbols]
+    return f"CAST({envelope}{''.join(tail)} AS BLOB)"
+
+
+@compiles(RowBytes, "postgresql")
+def _compile_postgresql(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
+    envelope, symbols = _parts(element, compiler, "postgresql", kw)
+    tail = []
+    for text, kind in symbols:
+        if kind.is_ascii:
+            tail.append(f"convert_to({text} || ':' || length({text}), 'UTF8')")
+        else:
+            utf8 = f"convert_to({text}, 'UTF8')"
+            tail.append(f"{utf8} || convert_to(':' || octet_length({utf8}), 'UTF8')")
+    return f"({' || '.join((envelope, *tail))})"
+
+
+def _compile_mariadb(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
+    envelope, symbols = _parts(element, compiler, "mariadb", kw)
+    tail = [f", {text}, ':', LENGTH({text})" for text, _ in symbols]
+    return f"CONCAT({envelope}{''.join(tail)})"
