@@ -1,0 +1,193 @@
+"""The declaration of an encrypted column: its arguments, its label and its symbols, and what cannot be honoured."""
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Column, LargeBinary, String, Table
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from sa_keyvault.binding import Binding, Label
+from sa_keyvault.dialects import symbol_kind
+from sa_keyvault.errors import ConfigurationError
+from sa_keyvault.types.inner import require_supported_inner
+
+__all__ = ["Declaration", "EncryptedDeclaration", "declaration_of", "encrypted_columns"]
+
+_T = TypeVar("_T")
+
+_MAX_AREA_LENGTH = 64
+_BATCH_PREFIX = "_alembic_tmp_"
+
+
+class EncryptedDeclaration(TypeDecorator[_T], Generic[_T]):
+    """A column whose values are stored encrypted, each bound to its row.
+
+    Args:
+        inner: Type of the values; a SQLAlchemy type or its class.
+        area: Part of the application's model, with working keys of its own; at most 64 characters.
+        context: Label in place of schema, table and column name, so that a rename can keep it.
+        bind_to: Names of further columns of the table whose values name the row, beside its primary key.
+
+    Raises:
+        sa_keyvault.ConfigurationError: *inner* cannot be encrypted, or another argument is not usable.
+    """
+
+    impl = LargeBinary
+    cache_ok = True
+
+    # positional-or-keyword, and kept under the same public names: SQLAlchemy makes its statement-cache key of
+    # just these; keyword-only or private ones drop out, and a statement runs with another one's settings
+    def __init__(
+        self,
+        inner: "TypeEngine[_T] | type[TypeEngine[_T]]" = String,  # type: ignore[assignment]
+        area: str = "default",
+        context: str | None = None,
+        bind_to: tuple[str, ...] = (),
+    ) -> None:
+        instance: TypeEngine[Any] = inner() if isinstance(inner, type) else inner
+        if isinstance(instance, EncryptedDeclaration):
+            msg = "Encrypted cannot be put into Encrypted"
+            raise ConfigurationError(msg)
+        require_supported_inner(instance)
+        _require_names(area, context, bind_to)
+        super().__init__(None)
+        self.inner = instance
+        self.area = area
+        self.context = context
+        self.bind_to = tuple(bind_to)
+        self.should_evaluate_none = instance.should_evaluate_none
+
+    def __repr__(self) -> str:
+        given = [repr(self.inner)]
+        if self.area != "default":
+            given.append(f"area={self.area!r}")
+        if self.context is not None:
+            given.append(f"context={self.context!r}")
+        if self.bind_to:
+            given.append(f"bind_to={self.bind_to!r}")
+        return f"{type(self).__name__}({', '.join(given)})"
+
+
+def _require_names(area: str, context: str | None, bind_to: tuple[str, ...]) -> None:
+    if not isinstance(area, str) or not 0 < len(area) <= _MAX_AREA_LENGTH:
+        msg = f"area={area!r} must be a text of 1 to {_MAX_AREA_LENGTH} characters"
+        raise ConfigurationError(msg)
+    if context is not None and (not isinstance(context, str) or not context):
+        msg = f"context={context!r} must be a text that is not empty"
+        raise ConfigurationError(msg)
+    if isinstance(bind_to, str) or not all(isinstance(name, str) for name in bind_to):
+        msg = f"bind_to={bind_to!r} must be a tuple of column names"
+        raise ConfigurationError(msg)
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """An encrypted column, as its table declares it.
+
+    Attributes:
+        column: The column.
+        type_: Its type.
+        binding: Its part of the associated data.
+        symbols: The columns whose values name its row: primary key, then `bind_to`.
+    """
+
+    column: Column[Any]
+    type_: EncryptedDeclaration[Any]
+    binding: Binding
+    symbols: tuple[Column[Any], ...]
+
+
+def encrypted_columns(table: Table) -> tuple[Declaration, ...]:
+    """Return the declarations of all encrypted columns of *table*.
+
+    Raises:
+        sa_keyvault.ConfigurationError: One of them cannot be honoured.
+    """
+    return tuple(declaration_of(column) for column in table.columns if isinstance(column.type, EncryptedDeclaration))
+
+
+def declaration_of(column: Column[Any]) -> Declaration:
+    """Return the declaration of an encrypted column of a table.
+
+    Raises:
+        sa_keyvault.ConfigurationError: It cannot be honoured; with the remedy.
+    """
+    type_, table = column.type, column.table
+    if not isinstance(type_, EncryptedDeclaration) or not isinstance(table, Table):
+        msg = f"{column} is no encrypted column of a table"
+        raise ConfigurationError(msg)
+    label = _label(type_, column, table)
+    _require_plain(column, label)
+    symbols = _symbols(type_, table, label)
+    return Declaration(column, type_, Binding(label, len(symbols)), symbols)
+
+
+def _label(type_: EncryptedDeclaration[Any], column: Column[Any], table: Table) -> Label:
+    if type_.context is not None:
+        return Label((type_.context,))
+    # Alembic's batch mode copies a table's rows into one of this name, and renames it
+    return Label((str(table.schema or ""), str(table.name).removeprefix(_BATCH_PREFIX), str(column.name)))
+
+
+def _require_plain(column: Column[Any], label: Label) -> None:
+    problems = {
+        "is part of the primary key: ciphertext names no row": column.primary_key,
+        "has a foreign key: ciphertext equals no other": bool(column.foreign_keys),
+        "has a server default, which the database would store unencrypted": column.server_default is not None,
+        "has a server onupdate, which the database would store unencrypted": column.server_onupdate is not None,
+        "is unique: no two ciphertexts are equal, so nothing would be enforced": bool(column.unique),
+        "is indexed: no query can use an index over ciphertext": bool(column.index),
+    }
+    for problem, applies in problems.items():
+        if applies:
+            msg = f"encrypted column {label} {problem}; remove it"
+            raise ConfigurationError(msg, label=str(label))
+
+
+def _symbols(type_: EncryptedDeclaration[Any], table: Table, label: Label) -> tuple[Column[Any], ...]:
+    names = list(table.primary_key.columns)
+    for name in type_.bind_to:
+        if name not in table.columns:
+            msg = f"encrypted column {label} is bound to {name!r}, which {table.fullname} does not have"
+            raise ConfigurationError(msg, label=str(label))
+        if table.columns[name] not in names:
+            names.append(table.columns[name])
+    if not names:
+        msg = (
+            f"encrypted column {label}: {table.fullname} has no primary key, so nothing names the row; "
+            'name the columns that do with bind_to=("…",)'
+        )
+        raise ConfigurationError(msg, label=str(label))
+    for symbol in names:
+        _require_symbol(symbol, label)
+    return tuple(names)
+
+
+def _require_symbol(column: Column[Any], label: Label) -> None:
+    problem = None
+    if isinstance(column.type, EncryptedDeclaration):
+        problem = "is encrypted itself; bind to a plain column"
+    elif symbol_kind(column.type) is None:
+        problem = (
+            f"has the type {column.type!r}, whose values databases round or reformat; "
+            "bind to an integer, text, uuid, bytes, date or string enum column"
+        )
+    elif column.nullable:
+        problem = "may be NULL, and then the value would be read as None; declare it nullable=False"
+    elif column.computed is not None:
+        problem = "is computed by the database, so it is not known when a row is sealed; bind to another column"
+    else:
+        problem = _foreign_key_problem(column)
+    if problem is not None:
+        msg = f"encrypted column {label} cannot be bound to {column}: it {problem}"
+        raise ConfigurationError(msg, label=str(label))
+
+
+def _foreign_key_problem(column: Column[Any]) -> str | None:
+    for key in column.foreign_keys:
+        onupdate, ondelete = (str(action or "").upper() for action in (key.onupdate, key.ondelete))
+        if onupdate not in ("", "NO ACTION", "RESTRICT"):
+            return f"changes with its foreign key (ON UPDATE {onupdate}), unseen by the library; remove that action"
+        if ondelete in ("SET NULL", "SET DEFAULT"):
+            return f"changes with its foreign key (ON DELETE {ondelete}), unseen by the library; remove that action"
+    return None

@@ -1,0 +1,98 @@
+"""What stands in for a plaintext on its way: the envelope of a parameter, and the type of a selected value."""
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sqlalchemy import Dialect
+from sqlalchemy.types import TypeEngine, UserDefinedType
+
+from sa_keyvault.binding import Binding, Label
+from sa_keyvault.dialects import require_supported, ring_of
+from sa_keyvault.envelope import envelope_size
+from sa_keyvault.errors import AuthenticationError, KeyVaultError, MalformedEnvelopeError
+from sa_keyvault.types.inner import value_codec
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.type_api import _ResultProcessorType
+
+__all__ = ["RowValue", "SealedValue"]
+
+
+class SealedValue:
+    """An envelope on its way to the driver, with the value it was made from for whoever asks for the parameters.
+
+    Attributes:
+        envelope: The bytes to store.
+        plaintext: The value as the application gave it.
+    """
+
+    __slots__ = ("envelope", "plaintext")
+
+    def __init__(self, envelope: bytes, plaintext: Any) -> None:
+        self.envelope = envelope
+        self.plaintext = plaintext
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self.envelope)} bytes>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        msg = "a sealed value can be neither pickled nor copied: it holds its plaintext"
+        raise TypeError(msg)
+
+
+class RowValue(UserDefinedType[Any]):
+    """Type of an envelope that was selected together with its row's symbols; made by `column_expression` only.
+
+    Args:
+        inner: Type of the values.
+        area: Area of the column.
+        label: Label of the column.
+        symbol_count: How many symbols name its row.
+    """
+
+    cache_ok = True
+
+    def __init__(self, inner: TypeEngine[Any], area: str, label: Label, symbol_count: int) -> None:
+        self.inner = inner
+        self.area = area
+        self.label = label
+        self.symbol_count = symbol_count
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> "_ResultProcessorType[Any]":
+        """Return the function that opens a selected value."""
+        require_supported(dialect)
+        openers = ring_of(dialect).openers(self.area)
+        values = value_codec(self.inner, dialect)
+        binding = Binding(self.label, self.symbol_count).prefix
+        decode, null, area, label = values.decode, values.null, self.area, self.label
+
+        # the hot path: one dict look-up gives the opener, and tells the area's keys from all others
+        def process(stored: Any) -> Any:
+            if stored is None:
+                return null
+            if stored.__class__ is not bytes:
+                stored = bytes(stored)
+            problem: KeyVaultError
+            try:
+                return decode(openers[stored[:5]](stored, binding))
+            except UnicodeDecodeError:
+                # its attributes hold the plaintext
+                problem = MalformedEnvelopeError("an opened value is no text: the column's inner type has changed")
+            except KeyVaultError as error:
+                problem = error
+            raise _located(problem, stored, area, label) from None
+
+        return process
+
+
+def _located(error: KeyVaultError, stored: bytes, area: str, label: Label) -> KeyVaultError:
+    """Return *error* with the column it happened in."""
+    reason = str(error)
+    if isinstance(error, AuthenticationError) and envelope_size(stored) >= len(stored):
+        reason = (
+            "the stored bytes came without their row's symbols, or were cut; select the mapped column, "
+            "or open them with ring.open(column, key, stored)"
+        )
+    located = type(error)(
+        f"{label}: {reason}", key_number=error.key_number, area=area, label=str(label), size=len(stored)
+    )
+    return located.with_traceback(None)
