@@ -1,0 +1,87 @@
+"""What only the whole compiled statement shows; looked at once for each compilation."""
+
+from typing import Any
+from weakref import WeakSet
+
+from sqlalchemy import BindParameter, Column, CompoundSelect, Delete, Insert, Update
+from sqlalchemy.engine.interfaces import Compiled
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import BinaryExpression
+
+from sa_keyvault.errors import UnsupportedOperatorError, UnsupportedStatementError
+from sa_keyvault.statements.plans import Plans
+from sa_keyvault.types import Encrypted, find_symbols
+
+__all__ = ["CompiledChecks"]
+
+
+class CompiledChecks:
+    """Looks once at each compiled statement of one engine, before it is sent for the first time."""
+
+    def __init__(self, plans: Plans) -> None:
+        self._plans = plans
+        self._passed: WeakSet[Compiled] = WeakSet()
+
+    def require_sendable(self, compiled: Any) -> None:
+        """Refuse what the type, the compiler and the statement hooks cannot see.
+
+        Raises:
+            sa_keyvault.UnsupportedOperatorError: A value is compared with an encrypted column, from its left.
+            sa_keyvault.UnsupportedStatementError: A CTE writes encrypted columns, or a union mixes labels.
+        """
+        if compiled in self._passed:
+            return
+        for cte in getattr(compiled, "ctes", None) or ():
+            self._refuse_writing_cte(cte)
+        statement = compiled.statement
+        if isinstance(statement, CompoundSelect):
+            _require_one_label(statement)
+        for element in visitors.iterate(statement) if statement is not None else ():
+            if isinstance(element, BinaryExpression):
+                _refuse_comparison(element)
+        self._passed.add(compiled)
+
+    def _refuse_writing_cte(self, cte: Any) -> None:
+        statement = getattr(cte, "element", None)
+        if not isinstance(statement, (Insert, Update)) or isinstance(statement, Delete):
+            return
+        plan = self._plans.of(statement.table)
+        if plan is None:
+            return
+        msg = (
+            f"an {type(statement).__name__.upper()} of {plan.table.fullname} in a CTE cannot be sealed: "
+            "its parameters are not seen together; run it as a statement of its own"
+        )
+        raise UnsupportedStatementError(msg)
+
+
+def _refuse_comparison(expression: BinaryExpression[Any]) -> None:
+    for column, other in ((expression.left, expression.right), (expression.right, expression.left)):
+        if not isinstance(column, Column) or not isinstance(column.type, Encrypted):
+            continue
+        if any(isinstance(part, BindParameter) for part in visitors.iterate(other)):
+            msg = (
+                f"{column} is encrypted, and is compared with a value that would be sent as it is; "
+                "select the rows by other columns and compare in Python"
+            )
+            raise UnsupportedOperatorError(msg)
+
+
+def _require_one_label(statement: CompoundSelect[Any]) -> None:
+    """The result of a union has the type of its first SELECT, so all must agree on label and area."""
+    for columns in zip(*(select.selected_columns for select in statement.selects), strict=False):
+        found = [
+            find_symbols(column)[0] for column in columns if isinstance(column.type, Encrypted) and _has_row(column)
+        ]
+        for declaration in found[1:]:
+            first = found[0]
+            if (declaration.binding, declaration.type_.area) != (first.binding, first.type_.area):
+                msg = (
+                    f"{first.binding.label} and {declaration.binding.label} meet in a union, but not under one label "
+                    'and area; give both the same context="…" and area, or run two statements'
+                )
+                raise UnsupportedStatementError(msg, label=str(first.binding.label))
+
+
+def _has_row(column: Any) -> bool:
+    return isinstance(column, Column)

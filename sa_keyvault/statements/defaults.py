@@ -1,0 +1,45 @@
+"""Client-side defaults of symbols and encrypted columns: evaluated before a row is sealed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, ColumnDefault, Connection
+from sqlalchemy.sql.schema import CallableColumnDefault, ScalarElementColumnDefault
+
+__all__ = ["DefaultContext", "evaluate", "has_client_default", "has_client_onupdate"]
+
+
+@dataclass(frozen=True)
+class DefaultContext:
+    """What a context-sensitive default function is given.
+
+    Attributes:
+        connection: The connection of the statement.
+        current_parameters: Values of the row so far, by column key.
+    """
+
+    connection: Connection
+    current_parameters: Mapping[str, Any]
+
+    def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> Mapping[str, Any]:  # noqa: FBT001, FBT002, ARG002 - SQLAlchemy's signature
+        """Return the values of the row so far, by column key."""
+        return self.current_parameters
+
+
+def has_client_default(column: Column[Any]) -> bool:
+    """Whether a missing value of *column* is made in Python at INSERT."""
+    return isinstance(column.default, (ScalarElementColumnDefault, CallableColumnDefault))
+
+
+def has_client_onupdate(column: Column[Any]) -> bool:
+    """Whether a missing value of *column* is made in Python at UPDATE."""
+    return isinstance(column.onupdate, (ScalarElementColumnDefault, CallableColumnDefault))
+
+
+def evaluate(default: Any, context: DefaultContext) -> Any:
+    """Return the value that a client-side default gives for one row."""
+    if isinstance(default, CallableColumnDefault):
+        return default.arg(context)  # type: ignore[arg-type]
+    assert isinstance(default, ColumnDefault)  # noqa: S101 - the two functions above are asked first
+    return default.arg

@@ -1,0 +1,133 @@
+"""The events of one engine: where statements are looked at before they are compiled, and transactions as they end."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Engine, Insert, Update, event
+from sqlalchemy.engine import ExceptionContext
+
+from sa_keyvault import store
+from sa_keyvault.keyring import Ring, drop_state
+from sa_keyvault.statements.checks import CompiledChecks
+from sa_keyvault.statements.inserts import Inserts
+from sa_keyvault.statements.plans import Plans, TablePlan
+from sa_keyvault.statements.updates import Updates
+from sa_keyvault.types import SealedValue
+
+__all__ = ["StatementHooks"]
+
+
+class StatementHooks:
+    """Listens to one engine.
+
+    Args:
+        engine: The engine.
+        ring: Its key ring.
+        update_limit: How many rows an UPDATE may match whose WHERE clause does not name them by key.
+    """
+
+    def __init__(self, engine: Engine, ring: Ring, update_limit: int) -> None:
+        self._ring = ring
+        self._plans = Plans(engine.dialect)
+        self._inserts = Inserts(ring)
+        self._updates = Updates(ring, update_limit)
+        self._checks = CompiledChecks(self._plans)
+        event.listen(engine, "before_execute", self._before_execute, retval=True)
+        event.listen(engine, "after_execute", self._after_execute)
+        event.listen(engine, "before_cursor_execute", self._before_cursor_execute)
+        event.listen(engine, "handle_error", self._handle_error)
+        for name in ("commit", "prepare_twophase"):
+            event.listen(engine, name, self._before_commit)
+        for name in ("rollback", "rollback_twophase"):
+            event.listen(engine, name, self._after_rollback)
+        event.listen(engine, "reset", self._on_reset)
+        event.listen(engine, "invalidate", self._on_invalidate)
+        event.listen(engine, "close", self._on_close)
+
+    def _before_execute(
+        self,
+        connection: Connection,
+        statement: Any,
+        multiparams: Sequence[Mapping[str, Any]],
+        params: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> tuple[Any, Any, Any]:
+        is_dml = getattr(statement, "is_dml", False)
+        if not (is_dml or getattr(statement, "is_select", False)) or store.INTERNAL in options:
+            return statement, multiparams, params
+        self._ring.before_statement(connection)
+        if not is_dml or not isinstance(statement, (Insert, Update)):
+            return statement, multiparams, params
+        plan = self._plans.of(_target(statement))
+        if plan is None:
+            return statement, multiparams, params
+        given = multiparams or ([params] if params else [])
+        statement, rows = self._prepare(connection, statement, plan, given, options)
+        return (statement, rows, {}) if len(rows) > 1 else (statement, [], rows[0] if rows else {})
+
+    def _prepare(
+        self,
+        connection: Connection,
+        statement: Insert | Update,
+        plan: TablePlan,
+        given: Sequence[Mapping[str, Any]],
+        options: Mapping[str, Any],
+    ) -> tuple[Insert | Update, list[dict[str, Any]]]:
+        if isinstance(statement, Insert):
+            return self._inserts.prepare(connection, statement, plan, given, options)
+        return self._updates.prepare(connection, statement, plan, given, options)
+
+    def _after_execute(
+        self,
+        connection: Connection,
+        statement: Any,
+        multiparams: Any,
+        params: Any,
+        options: Mapping[str, Any],
+        result: CursorResult[Any],
+    ) -> None:
+        if not isinstance(statement, (Insert, Update)) or store.INTERNAL in options:
+            return
+        if self._plans.of(_target(statement)) is None:
+            return
+        # the ORM copies from here into objects, and users read what was inserted
+        for row in result.context.compiled_parameters:  # type: ignore[attr-defined]
+            for name, value in row.items():
+                if type(value) is SealedValue:
+                    row[name] = value.plaintext
+        self._inserts.pending.finish(connection, result)
+
+    def _before_cursor_execute(
+        self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+    ) -> None:
+        compiled = context.compiled
+        if compiled is not None and store.INTERNAL not in context.execution_options:
+            self._checks.require_sendable(compiled)
+
+    def _handle_error(self, context: ExceptionContext) -> None:
+        if context.connection is not None and not context.is_disconnect:
+            self._inserts.pending.abandon(context.connection)
+
+    def _before_commit(self, connection: Connection, xid: Any = None) -> None:
+        self._ring.before_commit(connection)
+        self._ring.after_transaction(drop_state(connection.info))
+
+    def _after_rollback(self, connection: Connection, xid: Any = None, is_prepared: bool = True) -> None:
+        self._ring.after_transaction(drop_state(connection.info))
+
+    # three methods: SQLAlchemy reads the signature of a listener to tell old ones from new ones
+    def _on_reset(self, dbapi_connection: Any, connection_record: Any, reset_state: Any) -> None:
+        if connection_record is not None:
+            self._ring.after_transaction(drop_state(connection_record.info))
+
+    def _on_invalidate(self, dbapi_connection: Any, connection_record: Any, exception: Any) -> None:
+        self._ring.after_transaction(drop_state(connection_record.info))
+
+    def _on_close(self, dbapi_connection: Any, connection_record: Any) -> None:
+        self._ring.after_transaction(drop_state(connection_record.info))
+
+
+def _target(statement: Insert | Update) -> Any:
+    """Return the table that is written: the ORM's bulk statements go to one table of several, and name it aside."""
+    annotations = statement._annotations  # noqa: SLF001 - no public name
+    return annotations.get("_emit_insert_table") or annotations.get("_emit_update_table") or statement.table

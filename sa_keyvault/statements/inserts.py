@@ -1,0 +1,229 @@
+"""INSERT: finds the symbols of each row, in the statement or before it is sent, and seals the row's values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.sql.dml import Insert
+
+from sa_keyvault.dialects import is_mariadb
+from sa_keyvault.errors import UnsupportedStatementError
+from sa_keyvault.keyring import Ring
+from sa_keyvault.statements import generated
+from sa_keyvault.statements.copies import require_same_row
+from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_default
+from sa_keyvault.statements.pending import PendingInsert, PendingInserts
+from sa_keyvault.statements.plans import TablePlan
+from sa_keyvault.statements.sealing import encode_column, seal_rows
+from sa_keyvault.statements.stored import stored_symbols
+from sa_keyvault.statements.upserts import is_upsert, require_bindable_upsert
+from sa_keyvault.statements.values import bound_value, column_key, is_expression, parameter_name, statement_values
+
+__all__ = ["Inserts"]
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One INSERT on its way.
+
+    Attributes:
+        connection: The caller's connection.
+        plan: The table.
+        options: Execution options of the statement.
+        rows: Copies of the parameters, to be changed; by parameter name.
+        values: The same rows by column key, with the values of the statement itself.
+        names: Parameter name of each value that the statement gives under another name.
+    """
+
+    connection: Connection
+    plan: TablePlan
+    options: Mapping[str, Any]
+    rows: list[Row]
+    values: list[Row]
+    names: Mapping[str, str]
+
+    def give(self, key: str, given: Sequence[Any]) -> None:
+        """Set the value of one column in every row."""
+        for row, values, value in zip(self.rows, self.values, given, strict=True):
+            row[self.names.get(key, key)] = values[key] = value
+
+
+class Inserts:
+    """Prepares the INSERT statements of one engine."""
+
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
+        self.pending = PendingInserts(ring)
+
+    def prepare(
+        self,
+        connection: Connection,
+        statement: Insert,
+        plan: TablePlan,
+        parameters: Sequence[Mapping[str, Any]],
+        options: Mapping[str, Any],
+    ) -> tuple[Insert, list[Row]]:
+        """Return the statement and the parameters to send.
+
+        Raises:
+            sa_keyvault.UnsupportedStatementError: A row cannot be bound.
+        """
+        if statement.select is not None:
+            require_same_row(statement, plan)
+            return statement, [dict(row) for row in parameters]
+        if statement._post_values_clause is not None:  # noqa: SLF001 - no public name
+            require_bindable_upsert(connection, statement, plan)
+        if statement._multi_values:  # noqa: SLF001 - no public name
+            return self._prepare_multi(connection, statement, plan, parameters, options)
+        values = statement_values(statement, plan.table)
+        rows = [dict(row) for row in parameters] or [{}]
+        work = _Work(
+            connection=connection,
+            plan=plan,
+            options=options,
+            rows=rows,
+            values=[_merged(values, row) for row in rows] if values else rows,
+            names={key: parameter_name(key, value) for key, value in values.items()},
+        )
+        changed = self._seal(work, statement)
+        return changed, rows if parameters or rows[0] else []
+
+    def _prepare_multi(
+        self,
+        connection: Connection,
+        statement: Insert,
+        plan: TablePlan,
+        parameters: Sequence[Mapping[str, Any]],
+        options: Mapping[str, Any],
+    ) -> tuple[Insert, list[Row]]:
+        """`.values([…, …])`: the rows are in the statement, which is built again."""
+        given = [row for group in statement._multi_values for row in group]  # noqa: SLF001 - no public name
+        one = dict(parameters[0]) if parameters else {}
+        rows = [_named(statement, plan, row, one) for row in given]
+        work = _Work(connection, plan, options, rows, [dict(row) for row in rows], {})
+        changed: Insert = statement._clone()
+        changed._multi_values = ()  # noqa: SLF001 - .values() would append
+        if self._is_pending(work) and not any(is_expression(value) for row in rows for value in row.values()):
+            # MariaDB tells the keys of executemany rows, not of a multi-row VALUES
+            return self._seal(work, changed), rows
+        changed = self._seal(work, changed)
+        columns = plan.table.columns
+        return changed.values([{columns[key]: value for key, value in row.items()} for row in rows]), [
+            one
+        ] if one else []
+
+    def _seal(self, work: _Work, statement: Insert) -> Insert:
+        self._give_encrypted_defaults(work)
+        encoded = self._encoded(work)
+        if not any(plaintext is not None for plaintexts in encoded.values() for plaintext in plaintexts):
+            return statement
+        self._give_symbol_defaults(work)
+        if self._is_pending(work):
+            work_keys = [dict(row) for row in work.values]
+            for row in work.rows:
+                row.pop(_counter(work.plan), None)
+            pending = PendingInsert(work.plan, encoded, work_keys, work.options)
+            return self.pending.begin(work.connection, statement, pending, work.rows)
+        statement = self._give_generated(work, statement)
+        symbol_rows = self._symbol_rows(work, statement)
+        seal_rows(work.plan, encoded, work.rows, symbol_rows, work.names, work.connection, self._ring)
+        return statement
+
+    def _give_encrypted_defaults(self, work: _Work) -> None:
+        for key, encrypted in work.plan.encrypted.items():
+            column = encrypted.declaration.column
+            if has_client_default(column) and key not in work.values[0]:
+                work.give(key, _evaluated(work, column.default))
+
+    def _encoded(self, work: _Work) -> dict[str, list[bytes | None]]:
+        encoded = {}
+        for key, column in work.plan.encrypted.items():
+            if key not in work.values[0] or _is_null(work, key):
+                continue
+            values = [row.get(key) for row in work.values]
+            if any(is_expression(value) for value in values):
+                msg = (
+                    f"a SQL expression cannot be the value of the encrypted column {key!r} of "
+                    f"{work.plan.table.fullname}: the database has no key; compute it in Python"
+                )
+                raise UnsupportedStatementError(msg, area=column.area)
+            encoded[key] = encode_column(column, values)
+        return encoded
+
+    def _give_symbol_defaults(self, work: _Work) -> None:
+        for key, column in work.plan.symbols.items():
+            if has_client_default(column) and key not in work.values[0]:
+                work.give(key, _evaluated(work, column.default))
+            if any(is_expression(row.get(key)) for row in work.values):
+                msg = (
+                    f"a SQL expression cannot be the value of {key!r} of {work.plan.table.fullname}, which names "
+                    "the row of an encrypted column; select it first, or give a value"
+                )
+                raise UnsupportedStatementError(msg)
+
+    def _is_pending(self, work: _Work) -> bool:
+        if not is_mariadb(work.connection.dialect):
+            return False
+        key = _counter(work.plan)
+        if key is None or key not in work.plan.symbols:
+            return False
+        missing = [not row.get(key) for row in work.values]
+        if any(missing) and not all(missing):
+            msg = (
+                f"some rows of an INSERT into {work.plan.table.fullname} have a key, others leave it to AUTO_INCREMENT"
+            )
+            raise UnsupportedStatementError(msg)
+        return all(missing)
+
+    def _give_generated(self, work: _Work, statement: Insert) -> Insert:
+        for key, column in work.plan.symbols.items():
+            counts_null = generated.is_auto_increment(column) and work.connection.dialect.name == "sqlite"
+            missing = [
+                position
+                for position, row in enumerate(work.values)
+                if key not in row or (row[key] is None and counts_null)
+            ]
+            if not missing:
+                continue
+            fetched = generated.fetch_keys(work.connection, column, len(missing), work.options)
+            given = [row.get(key) for row in work.values]
+            for position, value in zip(missing, fetched.values, strict=True):
+                given[position] = value
+            work.give(key, given)
+            if fetched.is_always:
+                statement = generated.overriding(statement)
+        return statement
+
+    def _symbol_rows(self, work: _Work, statement: Insert) -> list[Row]:
+        if not work.plan.collated or not is_upsert(statement):
+            return work.values
+        return stored_symbols(work.connection, work.plan, work.values, work.options)
+
+
+def _merged(values: Mapping[str, Any], row: Mapping[str, Any]) -> Row:
+    own = {key: row[key] if key in row else bound_value(value, row) for key, value in values.items()}
+    return {**row, **own}
+
+
+def _named(statement: Insert, plan: TablePlan, row: Any, parameters: Mapping[str, Any]) -> Row:
+    if not isinstance(row, Mapping):
+        row = dict(zip((column.key for column in plan.table.columns), row, strict=False))
+    return {column_key(statement, plan.table, key): bound_value(value, parameters) for key, value in row.items()}
+
+
+def _evaluated(work: _Work, default: Any) -> list[Any]:
+    return [evaluate(default, DefaultContext(work.connection, row)) for row in work.values]
+
+
+def _is_null(work: _Work, key: str) -> bool:
+    """Whether the value is SQL's NULL in the statement itself (`null()`), which needs no key."""
+    value = work.values[0][key]
+    return is_expression(value) and type(value).__name__ == "Null"
+
+
+def _counter(plan: TablePlan) -> str | None:
+    column = plan.table.autoincrement_column
+    return None if column is None or not generated.is_auto_increment(column) else str(column.key)

@@ -1,0 +1,58 @@
+"""Row locks: what is read to be bound or sealed again must not change before it is written."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, false, update
+
+from sa_keyvault import store
+from sa_keyvault.errors import UnsupportedStatementError
+
+__all__ = ["locked", "require_transaction", "take_write_lock"]
+
+
+def require_transaction(connection: Connection, table: Table) -> None:
+    """Refuse a connection in autocommit mode, on which no lock outlives its statement.
+
+    Raises:
+        sa_keyvault.UnsupportedStatementError: The connection commits every statement.
+    """
+    level = connection.get_execution_options().get("isolation_level")
+    if level is None:
+        level = getattr(connection.dialect, "_on_connect_isolation_level", None)
+    if level == "AUTOCOMMIT" and connection.dialect.name != "sqlite":
+        raise _autocommit(table)
+
+
+def _autocommit(table: Table) -> UnsupportedStatementError:
+    msg = (
+        f"this statement on {table.fullname} reads rows and then seals them, which needs a transaction; "
+        "the connection is in AUTOCOMMIT mode"
+    )
+    return UnsupportedStatementError(msg)
+
+
+def take_write_lock(connection: Connection, table: Table) -> None:
+    """Take SQLite's write lock with an UPDATE of no row.
+
+    Raises:
+        sa_keyvault.UnsupportedStatementError: The lock was gone at once: the connection is in autocommit mode.
+    """
+    column = next(iter(table.primary_key.columns), None)
+    column = next(iter(table.columns)) if column is None else column
+    statement = update(table).values({column: column}).where(false())
+    connection.execute(statement, execution_options={store.INTERNAL: True})
+    # asked of the driver: an engine may run its transactions itself, with the driver's own switched off
+    driver: Any = connection.connection.driver_connection
+    if not driver.in_transaction:
+        raise _autocommit(table)
+
+
+def locked(connection: Connection, statement: Select[Any], table: Table) -> Select[Any]:
+    """Return *statement*, made to lock the rows of *table* that it reads."""
+    require_transaction(connection, table)
+    if connection.dialect.name == "sqlite":
+        take_write_lock(connection, table)
+        return statement
+    if connection.dialect.name == "postgresql":
+        return statement.with_for_update(of=table)
+    return statement.with_for_update()

@@ -1,0 +1,177 @@
+"""UPDATE of the rows that a WHERE clause matches: they are read and locked, and sealed one by one.
+
+The encrypted columns are written by key; then the user's statement runs once, without them, on the same rows, so that
+RETURNING, the row count and the ORM's synchronization stay what they are.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, bindparam, false, select, tuple_, update
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.dml import Update
+
+from sa_keyvault.errors import UnsupportedStatementError
+from sa_keyvault.keyring import Ring
+from sa_keyvault.statements.plans import TablePlan
+from sa_keyvault.statements.rows import StoredRow, read_rows
+from sa_keyvault.statements.sealing import encode_column, seal_plaintexts
+from sa_keyvault.statements.stored import internal
+from sa_keyvault.statements.values import column_key, parameter_name, statement_values
+from sa_keyvault.types import SealedValue
+
+__all__ = ["MatchedUpdates"]
+
+Row = dict[str, Any]
+
+
+class MatchedUpdates:
+    """Prepares the UPDATE statements of one engine whose WHERE clause does not name one row by its symbols."""
+
+    def __init__(self, ring: Ring, update_limit: int) -> None:
+        self._ring = ring
+        self._limit = update_limit
+
+    def prepare(
+        self,
+        connection: Connection,
+        statement: Update,
+        plan: TablePlan,
+        rows: list[Row],
+        values: list[Row],
+        options: Mapping[str, Any],
+    ) -> tuple[Update, list[Row]]:
+        """Write the encrypted columns of the matched rows; return the rest of the statement.
+
+        Raises:
+            sa_keyvault.UnsupportedStatementError: The rows cannot be told, or are too many.
+        """
+        _require_tellable(statement, plan, rows)
+        given = values[0]
+        is_rebound = bool(given.keys() & plan.symbols.keys())
+        stored = self._read(connection, statement, plan, rows[0], given, options)
+        if stored:
+            self._write(connection, plan, stored, given, is_rebound=is_rebound, options=options)
+        return _rest(statement, plan, stored, rows[0])
+
+    def _read(
+        self,
+        connection: Connection,
+        statement: Update,
+        plan: TablePlan,
+        row: Row,
+        given: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> list[StoredRow]:
+        is_rebound = bool(given.keys() & plan.symbols.keys())
+        keys = [key for key in plan.encrypted if key not in given] if is_rebound else []
+        chosen = select().select_from(statement.table)
+        chosen = chosen.where(*statement._where_criteria).limit(self._limit + 1)  # noqa: SLF001 - no public name
+        chosen = chosen.options(*statement._with_options) if statement._with_options else chosen  # noqa: SLF001
+        found = read_rows(connection, plan, chosen.params(row) if row else chosen, keys, options, self._ring)
+        if len(found) > self._limit:
+            msg = (
+                f"an UPDATE of encrypted columns of {plan.table.fullname} matches more than {self._limit} rows, "
+                "each of which is sealed by itself; update them in batches, or raise update_limit"
+            )
+            raise UnsupportedStatementError(msg)
+        unique = {tuple(row.symbols[column.key] for column in plan.key): row for row in found}
+        return list(unique.values())
+
+    def _write(
+        self,
+        connection: Connection,
+        plan: TablePlan,
+        stored: Sequence[StoredRow],
+        given: Mapping[str, Any],
+        *,
+        is_rebound: bool,
+        options: Mapping[str, Any],
+    ) -> None:
+        parameters: list[Row] = [
+            {f"key_{column.key}": row.symbols[column.key] for column in plan.key} for row in stored
+        ]
+        symbols = [{key: given.get(key, row.symbols[key]) for key in plan.symbols} for row in stored]
+        columns = [key for key in plan.encrypted if key in given or is_rebound]
+        for key in columns:
+            column = plan.encrypted[key]
+            if key not in given:
+                plaintexts: Sequence[bytes | None] = [row.plaintexts[key] for row in stored]
+            elif type(given[key]).__name__ == "Null":
+                plaintexts = [None] * len(stored)
+            else:
+                plaintexts = encode_column(column, [given[key]]) * len(stored)
+            envelopes = seal_plaintexts(plan, column, plaintexts, symbols, connection, self._ring)
+            for row, envelope in zip(parameters, envelopes, strict=True):
+                row[f"sealed_{key}"] = None if envelope is None else SealedValue(envelope, None)
+        table = plan.table
+        sealed = {table.c[key]: bindparam(f"sealed_{key}", type_=table.c[key].type) for key in columns}
+        same = [column == bindparam(f"key_{column.key}", type_=column.type) for column in plan.key]
+        connection.execute(update(table).where(*same).values(sealed), parameters, execution_options=internal(options))
+
+
+def _require_tellable(statement: Update, plan: TablePlan, rows: Sequence[Row]) -> None:
+    problem = None
+    if len(rows) > 1:
+        problem = "with several parameter sets must name each row by its key in the WHERE clause; run it once per set"
+    elif not plan.key:
+        problem = "must name the row by its symbols in the WHERE clause: the table has no primary key"
+    elif getattr(statement, "_ordered_values", None) or getattr(statement, "_maintain_values_ordering", False):
+        problem = "cannot have ordered values unless its WHERE clause names the row by its key"
+    elif statement.dialect_kwargs:
+        problem = "cannot have dialect options (LIMIT) unless its WHERE clause names the row by its key"
+    if problem:
+        msg = f"an UPDATE of encrypted columns of {plan.table.fullname} {problem}"
+        raise UnsupportedStatementError(msg)
+
+
+def _rest(statement: Update, plan: TablePlan, stored: Sequence[StoredRow], row: Row) -> tuple[Update, list[Row]]:
+    """Return the user's statement without its encrypted columns, on the rows that were read."""
+    given = statement_values(statement, plan.table)
+    hidden = {parameter_name(key, given.get(key)) for key in plan.encrypted} | plan.encrypted.keys()
+    rest: Update = statement._clone()
+    rest._values = type(statement._values or {})(  # type: ignore[assignment]  # noqa: SLF001 - no public way to take one back
+        {
+            key: value
+            for key, value in (statement._values or {}).items()  # noqa: SLF001
+            if column_key(statement, plan.table, key) not in plan.encrypted
+        }
+    )
+    if _mentions_encrypted(statement, plan):
+        # what was just written may have changed what `IS NULL` says
+        rest._where_criteria = ()  # noqa: SLF001
+    parameters = {name: value for name, value in row.items() if name not in hidden}
+    if not rest._values and not parameters.keys() & plan.table.columns.keys():  # noqa: SLF001
+        column = plan.key[0]
+        rest = rest.values({column: column})
+    return rest.where(_matches(plan, stored)), [parameters] if parameters else []
+
+
+def _matches(plan: TablePlan, stored: Sequence[StoredRow]) -> ColumnElement[bool]:
+    if not stored:
+        return false()
+    keys = [tuple(row.symbols[column.key] for column in plan.key) for row in stored]
+    if len(plan.key) == 1:
+        return plan.key[0].in_([key[0] for key in keys])
+    return tuple_(*plan.key).in_(keys)
+
+
+def _mentions_encrypted(statement: Update, plan: TablePlan) -> bool:
+    hashes = {hash(column.declaration.column) for column in plan.encrypted.values()}
+    mentioned = any(
+        hash(element) in hashes
+        for criterion in statement._where_criteria  # noqa: SLF001
+        for element in visitors.iterate(criterion)
+    )
+    if mentioned and _has_other_tables(statement, plan):
+        msg = (
+            f"an UPDATE … FROM of {plan.table.fullname} cannot set encrypted columns and ask whether one is NULL; "
+            "select the keys first"
+        )
+        raise UnsupportedStatementError(msg)
+    return mentioned
+
+
+def _has_other_tables(statement: Update, plan: TablePlan) -> bool:
+    froms = {source for criterion in statement._where_criteria for source in criterion._from_objects}  # noqa: SLF001
+    return any(hash(source) != hash(plan.table) for source in froms)

@@ -1,0 +1,76 @@
+"""Stored rows that are sealed again: read with their envelopes, locked, opened as bytes and bound anew.
+
+Values are not decoded on the way: JSON's null and SQL's NULL are both None in Python.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, LargeBinary, Select
+
+from sa_keyvault.dialects import RowBytes
+from sa_keyvault.keyring import Ring
+from sa_keyvault.statements.locks import locked
+from sa_keyvault.statements.plans import EncryptedColumn, TablePlan
+from sa_keyvault.statements.stored import internal
+from sa_keyvault.types import find_symbols
+
+__all__ = ["StoredRow", "read_rows"]
+
+
+@dataclass(frozen=True)
+class StoredRow:
+    """A row as the database has it.
+
+    Attributes:
+        symbols: Values of key and symbols, by column key.
+        plaintexts: Opened values of the columns that were asked for, by key; None stands for NULL.
+    """
+
+    symbols: dict[str, Any]
+    plaintexts: dict[str, bytes | None]
+
+
+def read_rows(
+    connection: Connection,
+    plan: TablePlan,
+    statement: Select[Any],
+    keys: Sequence[str],
+    options: Mapping[str, Any],
+    ring: Ring,
+) -> list[StoredRow]:
+    """Read and lock the rows that *statement* selects.
+
+    Args:
+        connection: The caller's connection.
+        plan: The table.
+        statement: A SELECT of nothing, with its criteria; the columns are added here.
+        keys: Encrypted columns to open.
+        options: Execution options of the caller's statement.
+        ring: The key ring.
+    """
+    named = {**{column.key: column for column in plan.key}, **plan.symbols}
+    columns: list[ColumnElement[Any]] = [column.label(f"symbol_{key}") for key, column in named.items()]
+    for key in keys:
+        column = plan.encrypted[key].declaration.column
+        columns.append(RowBytes(column, find_symbols(column)[1], LargeBinary()).label(f"envelope_{key}"))
+    chosen = locked(connection, statement.with_only_columns(*columns, maintain_column_froms=True), plan.table)
+    found = connection.execute(chosen, execution_options=internal(options)).all()
+    width = len(named)
+    return [
+        StoredRow(
+            symbols=dict(zip(named, row[:width], strict=True)),
+            plaintexts={
+                key: _opened(plan.encrypted[key], stored, ring) for key, stored in zip(keys, row[width:], strict=True)
+            },
+        )
+        for row in found
+    ]
+
+
+def _opened(column: EncryptedColumn, stored: bytes | None, ring: Ring) -> bytes | None:
+    if stored is None:
+        return None
+    envelope = bytes(stored)
+    return ring.openers(column.area)[envelope[:5]](envelope, column.binding)

@@ -1,0 +1,188 @@
+"""UPDATE: finds the symbols of each row in the WHERE clause, or reads them, and seals the row's values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, and_, false, select
+from sqlalchemy.sql.dml import Update
+
+from sa_keyvault.errors import UnsupportedStatementError
+from sa_keyvault.keyring import Ring
+from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_onupdate
+from sa_keyvault.statements.matched import MatchedUpdates
+from sa_keyvault.statements.plans import TablePlan
+from sa_keyvault.statements.rows import StoredRow, read_rows
+from sa_keyvault.statements.sealing import encode_column, seal_rows
+from sa_keyvault.statements.stored import stored_symbols
+from sa_keyvault.statements.values import bound_value, is_expression, key_parameters, parameter_name, statement_values
+
+__all__ = ["Updates"]
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One UPDATE whose WHERE clause names its rows.
+
+    Attributes:
+        connection: The caller's connection.
+        plan: The table.
+        options: Execution options of the statement.
+        rows: Copies of the parameters, to be changed; by parameter name.
+        values: What each row's columns are set to, by column key.
+        names: Parameter name of each value that the statement gives under another name.
+        symbols: The symbols that the WHERE clause demands, by column key, one mapping per row.
+    """
+
+    connection: Connection
+    plan: TablePlan
+    options: Mapping[str, Any]
+    rows: list[Row]
+    values: list[Row]
+    names: Mapping[str, str]
+    symbols: list[Row]
+
+
+class Updates:
+    """Prepares the UPDATE statements of one engine."""
+
+    def __init__(self, ring: Ring, update_limit: int) -> None:
+        self._ring = ring
+        self._matched = MatchedUpdates(ring, update_limit)
+
+    def prepare(
+        self,
+        connection: Connection,
+        statement: Update,
+        plan: TablePlan,
+        parameters: Sequence[Mapping[str, Any]],
+        options: Mapping[str, Any],
+    ) -> tuple[Update, list[Row]]:
+        """Return the statement and the parameters to send.
+
+        Raises:
+            sa_keyvault.UnsupportedStatementError: A row cannot be bound.
+        """
+        given = statement_values(statement, plan.table)
+        rows = [dict(row) for row in parameters] or [{}]
+        demanded = key_parameters(statement, plan)
+        values = [_set_values(plan, given, row) for row in rows]
+        names = {key: parameter_name(key, value) for key, value in given.items()}
+        _give_onupdate(connection, plan, rows, values)
+        if not values[0].keys() & (plan.encrypted.keys() | plan.symbols.keys()):
+            return statement, rows if parameters else []
+        _refuse_expressions(plan, values[0])
+        if not _needs_rows(plan, values):
+            return statement, rows if parameters or rows[0] else []
+        if not plan.symbols.keys() <= demanded.keys() or _is_null_anywhere(demanded, rows):
+            return self._matched.prepare(connection, statement, plan, rows, values, options)
+        symbols = [{key: bound_value(demanded[key], row) for key in plan.symbols} for row in rows]
+        work = _Work(connection, plan, options, rows, values, names, symbols)
+        if values[0].keys() & plan.symbols.keys():
+            return self._rebind(work, statement)
+        self._seal(work)
+        return statement, rows
+
+    def _seal(self, work: _Work) -> None:
+        """Rows keep their symbols: only the values that are set are sealed."""
+        symbols = work.symbols
+        if work.plan.collated:
+            symbols = stored_symbols(work.connection, work.plan, work.symbols, work.options)
+        encoded = {
+            key: encode_column(work.plan.encrypted[key], [row.get(key) for row in work.values])
+            for key in work.values[0].keys() & work.plan.encrypted.keys()
+        }
+        seal_rows(work.plan, encoded, work.rows, symbols, work.names, work.connection, self._ring)
+
+    def _rebind(self, work: _Work, statement: Update) -> tuple[Update, list[Row]]:
+        """Rows change a symbol: what is stored is read, opened and sealed again with what is set."""
+        stored = [self._read(work, symbols) for symbols in work.symbols]
+        there = [position for position, row in enumerate(stored) if row is not None]
+        if not there:
+            # a row that appears meanwhile must not take symbols that its values are not bound to
+            return statement.where(false()), [_without_encrypted(work, row) for row in work.rows[:1]]
+        rows = [work.rows[position] for position in there]
+        values = [work.values[position] for position in there]
+        found = [row for row in stored if row is not None]
+        encoded = _encoded_with_stored(work.plan, values, found)
+        symbols = [
+            {key: row.get(key, before.symbols[key]) for key in work.plan.symbols}
+            for row, before in zip(values, found, strict=True)
+        ]
+        seal_rows(work.plan, encoded, rows, symbols, work.names, work.connection, self._ring)
+        return statement, rows
+
+    def _read(self, work: _Work, symbols: Mapping[str, Any]) -> StoredRow | None:
+        criteria = and_(*(column == symbols[key] for key, column in work.plan.symbols.items()))
+        keys = [key for key in work.plan.encrypted if key not in work.values[0]]
+        statement = select().select_from(work.plan.table).where(criteria)
+        rows = read_rows(work.connection, work.plan, statement, keys, work.options, self._ring)
+        return rows[0] if rows else None
+
+
+def _set_values(plan: TablePlan, given: Mapping[str, Any], row: Mapping[str, Any]) -> Row:
+    """Return what an UPDATE sets, by column key: values of the statement, and parameters that are columns."""
+    values = {key: value for key, value in row.items() if key in plan.table.columns and key not in given}
+    for key, value in given.items():
+        values[key] = row[key] if key in row else bound_value(value, row)
+    return values
+
+
+def _give_onupdate(connection: Connection, plan: TablePlan, rows: Sequence[Row], values: Sequence[Row]) -> None:
+    for key, column in plan.encrypted.items():
+        default = column.declaration.column
+        if key in values[0] or not has_client_onupdate(default):
+            continue
+        for row, given in zip(rows, values, strict=True):
+            row[key] = given[key] = evaluate(default.onupdate, DefaultContext(connection, given))
+
+
+def _refuse_expressions(plan: TablePlan, values: Mapping[str, Any]) -> None:
+    for key in values.keys() & (plan.encrypted.keys() | plan.symbols.keys()):
+        if is_expression(values[key]) and not (key in plan.encrypted and _is_null(values[key])):
+            kind = "encrypted column" if key in plan.encrypted else "symbol"
+            msg = (
+                f"a SQL expression cannot be the value of the {kind} {key!r} of {plan.table.fullname}: "
+                "it is not known when the row is sealed; compute it in Python"
+            )
+            raise UnsupportedStatementError(msg)
+
+
+def _needs_rows(plan: TablePlan, values: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a value is sealed at all: NULL in every encrypted column that is set needs no key."""
+    if values[0].keys() & plan.symbols.keys():
+        return True
+    for key in values[0].keys() & plan.encrypted.keys():
+        if _is_null(values[0][key]):
+            continue
+        encode = plan.encrypted[key]
+        if any(plaintext is not None for plaintext in encode_column(encode, [row.get(key) for row in values])):
+            return True
+    return False
+
+
+def _is_null(value: Any) -> bool:
+    return type(value).__name__ == "Null"
+
+
+def _is_null_anywhere(demanded: Mapping[str, BindParameter[Any]], rows: Sequence[Mapping[str, Any]]) -> bool:
+    return any(bound_value(value, row) is None for value in demanded.values() for row in rows)
+
+
+def _without_encrypted(work: _Work, row: Mapping[str, Any]) -> Row:
+    hidden = {work.names.get(key, key) for key in work.plan.encrypted}
+    return {name: None if name in hidden else value for name, value in row.items()}
+
+
+def _encoded_with_stored(
+    plan: TablePlan, values: Sequence[Mapping[str, Any]], stored: Sequence[StoredRow]
+) -> dict[str, list[bytes | None]]:
+    encoded: dict[str, list[bytes | None]] = {}
+    for key, column in plan.encrypted.items():
+        if key not in values[0]:
+            encoded[key] = [row.plaintexts[key] for row in stored]
+        elif not _is_null(values[0][key]):
+            encoded[key] = encode_column(column, [row.get(key) for row in values])
+    return encoded

@@ -1,0 +1,102 @@
+"""Upserts: allowed where the row that is updated is the one that the new envelope is bound to."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, Null, inspect
+from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.functions import FunctionElement
+
+from sa_keyvault.errors import UnsupportedStatementError
+from sa_keyvault.statements.plans import TablePlan
+from sa_keyvault.statements.values import column_key
+
+__all__ = ["is_upsert", "require_bindable_upsert"]
+
+_NEW_ROW = ("excluded", "inserted", "new")
+
+
+def is_upsert(statement: Insert) -> bool:
+    """Whether *statement* may update a row instead of inserting one."""
+    return bool(_assignments(statement))
+
+
+def require_bindable_upsert(connection: Connection, statement: Insert, plan: TablePlan) -> None:
+    """Refuse an upsert that would put an envelope into a row that it is not bound to.
+
+    Raises:
+        sa_keyvault.UnsupportedStatementError: With the remedy.
+    """
+    assigned = {column_key(statement, plan.table, key): value for key, value in _assignments(statement)}
+    if changed := sorted(assigned.keys() & plan.symbols.keys()):
+        msg = f"an upsert must not change {changed[0]!r} of {plan.table.fullname}, which names the row"
+        raise UnsupportedStatementError(msg)
+    touched = sorted(assigned.keys() & plan.encrypted.keys())
+    if not touched:
+        return
+    for key in touched:
+        if not _keeps_row(assigned[key], key):
+            msg = (
+                f"an upsert may set the encrypted column {key!r} of {plan.table.fullname} to the same column of "
+                "the new row (excluded), to NULL or to a coalesce of the two, and to nothing else"
+            )
+            raise UnsupportedStatementError(msg)
+    key_columns = {column.key for column in plan.key}
+    if plan.symbols.keys() != key_columns:
+        msg = (
+            f"an upsert cannot set encrypted columns of {plan.table.fullname}: they are bound to more than the "
+            "primary key, so the row that is there may have other symbols; use SELECT and UPDATE"
+        )
+        raise UnsupportedStatementError(msg)
+    if not _conflicts_on_key(connection, statement, plan):
+        msg = (
+            f"an upsert that sets encrypted columns of {plan.table.fullname} must have the primary key as its "
+            "conflict target, and no other unique index may cause the conflict"
+        )
+        raise UnsupportedStatementError(msg)
+
+
+def _assignments(statement: Insert) -> list[tuple[Any, Any]]:
+    clause: Any = statement._post_values_clause  # noqa: SLF001 - no public name
+    if clause is None:
+        return []
+    if hasattr(clause, "update_values_to_set"):
+        given = clause.update_values_to_set
+        return list(given.items()) if hasattr(given, "items") else list(given)
+    update = getattr(clause, "update", None) or {}
+    return list(update.items()) if hasattr(update, "items") else list(update)
+
+
+def _keeps_row(value: Any, key: str) -> bool:
+    if value is None or isinstance(value, Null) or (isinstance(value, BindParameter) and value.value is None):
+        return True
+    if isinstance(value, FunctionElement) and value.name == "coalesce":
+        return all(_is_column(clause, key) for clause in value.clauses)
+    return _is_column(value, key, _NEW_ROW)
+
+
+def _is_column(value: Any, key: str, tables: Iterable[str] = ()) -> bool:
+    table = getattr(value, "table", None)
+    if table is None or getattr(value, "key", None) != key:
+        return False
+    return not tables or str(getattr(table, "name", "")) in tables
+
+
+def _conflicts_on_key(connection: Connection, statement: Insert, plan: TablePlan) -> bool:
+    clause: Any = statement._post_values_clause  # noqa: SLF001 - no public name
+    if not hasattr(clause, "inferred_target_elements"):
+        return not _has_other_unique_index(connection, plan)
+    if clause.constraint_target is not None:
+        return clause.constraint_target == plan.table.primary_key.name
+    elements = clause.inferred_target_elements
+    if elements is None or clause.inferred_target_whereclause is not None:
+        return False
+    return {str(getattr(element, "key", element)) for element in elements} == {column.key for column in plan.key}
+
+
+def _has_other_unique_index(connection: Connection, plan: TablePlan) -> bool:
+    """Ask the database, not the model: MariaDB names no conflict target, any unique index will do."""
+    inspector = inspect(connection)
+    schema = connection.schema_for_object(plan.table)
+    indexes = inspector.get_indexes(str(plan.table.name), schema=schema)
+    return any(index["unique"] for index in indexes)

@@ -1,0 +1,86 @@
+"""The values in a statement: which column a key means, and what a bind parameter will be."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BindParameter, BooleanClauseList, ColumnElement, Table
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.dml import Insert, Update
+from sqlalchemy.sql.elements import BinaryExpression, ClauseElement, Grouping
+
+from sa_keyvault.statements.plans import TablePlan
+
+__all__ = ["bound_value", "column_key", "is_expression", "key_parameters", "parameter_name", "statement_values"]
+
+
+def column_key(statement: Insert | Update, table: Table, key: Any) -> str:
+    """Return the key of the column that *key* means in `.values()`: a column, an attribute or a name."""
+    if hasattr(key, "__clause_element__"):
+        key = key.__clause_element__()
+    if isinstance(key, ClauseElement):
+        return str(getattr(key, "key", key))
+    entity = statement.table._annotations.get("parentmapper")  # noqa: SLF001 - set by the ORM, no public name
+    if entity is not None and key in entity.column_attrs:
+        return str(entity.column_attrs[key].columns[0].key)
+    column = table.columns.get(key)
+    return key if column is None else str(column.key)
+
+
+def statement_values(statement: Insert | Update, table: Table) -> dict[str, Any]:
+    """Return what `.values()` was given, by column key: bind parameters and expressions."""
+    values = statement._values or {}  # noqa: SLF001 - no public name
+    return {column_key(statement, table, key): value for key, value in values.items()}
+
+
+def is_expression(value: Any) -> bool:
+    """Whether *value* is SQL, not a value."""
+    if hasattr(value, "__clause_element__"):
+        value = value.__clause_element__()
+    return isinstance(value, ClauseElement) and not isinstance(value, BindParameter)
+
+
+def parameter_name(key: str, value: Any) -> str:
+    """Return the name under which a parameter replaces *value*, the bind parameter of column *key*."""
+    return str(value.key) if isinstance(value, BindParameter) and not value.unique else key
+
+
+def bound_value(value: Any, parameters: Mapping[str, Any]) -> Any:
+    """Return what *value* will be when the statement is run with *parameters*."""
+    if not isinstance(value, BindParameter):
+        return value
+    if not value.unique and value.key in parameters:
+        return parameters[value.key]
+    return value.effective_value
+
+
+def key_parameters(statement: Update, plan: TablePlan) -> dict[str, BindParameter[Any]]:
+    """Return, for each symbol that the WHERE clause demands to be equal to a value, that bind parameter."""
+    found: dict[str, BindParameter[Any]] = {}
+    for criterion in _conjuncts(statement._where_criteria):  # noqa: SLF001 - no public name
+        if not isinstance(criterion, BinaryExpression) or criterion.operator is not operators.eq:
+            continue
+        for column, value in ((criterion.left, criterion.right), (criterion.right, criterion.left)):
+            key = _symbol_key(column, plan)
+            if key is not None and isinstance(value, BindParameter):
+                found[key] = value
+    return found
+
+
+def _symbol_key(column: ColumnElement[Any], plan: TablePlan) -> str | None:
+    for key, symbol in plan.symbols.items():
+        # the ORM's columns are annotated copies; hash and == are those of the column itself
+        if hash(column) == hash(symbol) and getattr(column, "key", None) == key:
+            return key
+    return None
+
+
+def _conjuncts(criteria: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    flat: list[ColumnElement[Any]] = []
+    for criterion in criteria:
+        if isinstance(criterion, Grouping):
+            flat.extend(_conjuncts([criterion.element]))
+        elif isinstance(criterion, BooleanClauseList) and criterion.operator is operators.and_:
+            flat.extend(_conjuncts(list(criterion.clauses)))
+        else:
+            flat.append(criterion)
+    return flat
