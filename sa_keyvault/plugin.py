@@ -1,0 +1,245 @@
+"""The key ring as an application has it: attached to an engine, initialized at start-up."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import Connection, CreateEnginePlugin, Engine, MetaData, inspect, select, type_coerce
+from sqlalchemy.types import NullType
+
+from sa_keyvault import store
+from sa_keyvault.dialects import attach_ring, require_supported, ring_of
+from sa_keyvault.door import open_value, seal_value
+from sa_keyvault.envelope import FORMAT
+from sa_keyvault.errors import ConfigurationError, PlaintextLogWarning
+from sa_keyvault.installation import InstallationKey
+from sa_keyvault.keyring import DeclaredColumn, PrivateConnection, Ring, drop_state, initialize, is_in_memory
+from sa_keyvault.statements import StatementHooks
+from sa_keyvault.statements.mappers import listen_to_mappers
+from sa_keyvault.suites import Provisioning
+from sa_keyvault.types import Declaration, encrypted_columns
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+__all__ = ["KeyRing", "KeyVaultPlugin"]
+
+_T = TypeVar("_T")
+
+_UPDATE_LIMIT = 10_000
+
+
+class KeyRing(Ring):
+    """The keys of one key store, for the engines of one database.
+
+    Args:
+        installation_key: The root of all keys.
+        provisioning: Algorithms of new keys.
+        refresh_seconds: After how long a change of key states made elsewhere is noticed at the latest.
+        working_keys_per_area: How many active keys share the new values of an area.
+        messages_per_key: How many values a working key seals at most before a new one follows it; never more
+            than half of what its suite allows.
+        update_limit: How many rows an UPDATE may match whose WHERE clause does not name them by key.
+
+    Raises:
+        sa_keyvault.ConfigurationError: An argument is not usable.
+    """
+
+    def __init__(
+        self,
+        installation_key: InstallationKey,
+        provisioning: Provisioning | None = None,
+        refresh_seconds: float = 30.0,
+        working_keys_per_area: int = 1,
+        messages_per_key: int | None = None,
+        update_limit: int = _UPDATE_LIMIT,
+    ) -> None:
+        super().__init__(installation_key, provisioning, refresh_seconds, working_keys_per_area, messages_per_key)
+        self.update_limit = update_limit
+        self._engine: Engine | None = None
+
+    def attach(self, engine: "Engine | AsyncEngine") -> None:
+        """Use this ring for all statements of *engine*.
+
+        Raises:
+            sa_keyvault.ConfigurationError: The engine has a ring already, or its database is not supported.
+        """
+        sync_engine: Engine = getattr(engine, "sync_engine", engine)
+        if sync_engine.dialect.name not in ("mysql", "mariadb"):
+            # MariaDB and MySQL can be told apart only once there is a connection
+            require_supported(sync_engine.dialect)
+        if _has_ring(sync_engine):
+            msg = f"{sync_engine!r} has a key ring already; make one engine for each ring"
+            raise ConfigurationError(msg)
+        if logging.getLogger("sqlalchemy.engine").isEnabledFor(logging.DEBUG):
+            msg = "the logger sqlalchemy.engine is at DEBUG, where it prints decrypted rows; use INFO"
+            warnings.warn(msg, PlaintextLogWarning, stacklevel=2)
+        attach_ring(sync_engine.dialect, self)
+        listen_to_mappers()
+        StatementHooks(sync_engine, self, self.update_limit)
+
+    def initialize(self, bind: "Engine | AsyncEngine | Connection", metadata: MetaData | None = None) -> None:
+        """Open the key store at start-up; make what is missing of it.
+
+        Idempotent, and safe from several processes at once. Runs in a transaction of its own: tables, the first
+        master key, the first working keys of the areas in *metadata*, and what is remembered of its columns.
+
+        Args:
+            bind: The engine; or a connection that is in no transaction (`await connection.run_sync(ring.initialize,
+                metadata)` under asyncio).
+            metadata: Where the application's encrypted columns are.
+
+        Raises:
+            sa_keyvault.KeyStoreError: The store belongs to another installation, is lost or out of reach.
+            sa_keyvault.KeyRecordError: A master key's record was changed outside the library.
+            sa_keyvault.ConfigurationError: A column cannot be honoured, or was changed while it has values.
+        """
+        sync_bind: Engine | Connection = getattr(bind, "sync_engine", bind)
+        engine = sync_bind.engine
+        if not _has_ring(engine):
+            self.attach(engine)
+        if ring_of(engine.dialect) is not self:
+            msg = f"{engine!r} has another key ring; initialize that one"
+            raise ConfigurationError(msg)
+        columns = [_declared(declaration) for declaration in _declarations(metadata)]
+
+        def work(connection: Connection) -> Any:
+            require_supported(connection.dialect)
+            return initialize(connection, self.installation_key, self.provisioning, columns, self.working_keys_per_area)
+
+        private = _private_connection(sync_bind)
+        if private is None:
+            with _connection(sync_bind) as connection:
+                keys = work(connection)
+        else:
+            keys = private.run(work)
+        if self._keys is not None and self._keys.store_id != keys.store_id:
+            msg = f"this ring serves key store {self._keys.store_id}; make another ring for {keys.store_id}"
+            raise ConfigurationError(msg)
+        self._private, self._engine = private, engine
+        self._use(keys)
+
+    def seal(self, column: Any, key: Any, value: Any) -> bytes:
+        """Return the envelope of *value*, to be stored in *column* in the row that *key* names.
+
+        Args:
+            column: A mapped attribute or a table's column.
+            key: Value of the one symbol; a tuple of all in order; or a mapping by column key.
+            value: What to encrypt; not None, which is stored as NULL.
+        """
+
+        def work(connection: Connection) -> bytes:
+            envelope = seal_value(self, connection, column, key, value)
+            if self._private is not None:
+                # the private connection has no events of its own
+                self.before_commit(connection)
+                self.after_transaction(drop_state(connection.info))
+            return envelope
+
+        return self._run(work)
+
+    def open(self, column: Any, key: Any, stored: bytes) -> Any:
+        """Return the value in the envelope *stored*, read from *column* in the row that *key* names.
+
+        Args:
+            column: A mapped attribute or a table's column.
+            key: Value of the one symbol; a tuple of all in order; or a mapping by column key.
+            stored: The bytes as the database has them.
+
+        Raises:
+            sa_keyvault.DecryptionError: They do not open for this column and row.
+        """
+        return open_value(self, self._require_engine().dialect, column, key, stored)
+
+    def _run(self, work: Callable[[Connection], _T]) -> _T:
+        if self._private is not None:
+            return self._private.run(work)
+        with self._require_engine().begin() as connection:
+            return work(connection)
+
+    def _require_engine(self) -> Engine:
+        if self._engine is None:
+            msg = "this key ring is not initialized; call ring.initialize(engine, metadata) at start-up"
+            raise ConfigurationError(msg)
+        return self._engine
+
+
+class KeyVaultPlugin(CreateEnginePlugin):
+    """`create_engine(url, plugins=["keyvault"], keyring=ring)`."""
+
+    def __init__(self, url: "URL", kwargs: dict[str, Any]) -> None:
+        ring = kwargs.pop("keyring", None)
+        if not isinstance(ring, KeyRing):
+            msg = 'plugins=["keyvault"] needs keyring=ring, a KeyRing'
+            raise ConfigurationError(msg)
+        self._ring = ring
+
+    def update_url(self, url: "URL") -> "URL":
+        """Return *url* as it is: the ring comes as an argument, not in the URL."""
+        return url
+
+    def engine_created(self, engine: Engine) -> None:
+        """Attach the ring to the new engine."""
+        self._ring.attach(engine)
+
+
+def _has_ring(engine: Engine) -> bool:
+    try:
+        ring_of(engine.dialect)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def _private_connection(bind: Engine | Connection) -> PrivateConnection | None:
+    """Return the library's own way to the database, or None where there is but one way: SQLite in memory."""
+    if bind.dialect.name != "sqlite":
+        return PrivateConnection(bind.engine)
+    private = PrivateConnection(bind.engine)
+    is_file = not private.run(is_in_memory)
+    return private if is_file else None
+
+
+@contextmanager
+def _connection(bind: Engine | Connection) -> Iterator[Connection]:
+    if isinstance(bind, Connection):
+        if bind.in_transaction():
+            msg = "ring.initialize() runs in a transaction of its own; call it before this connection begins one"
+            raise ConfigurationError(msg)
+        yield bind
+        return
+    with bind.connect() as connection:
+        yield connection
+
+
+def _declarations(metadata: MetaData | None) -> Iterable[Declaration]:
+    for table in metadata.tables.values() if metadata is not None else ():
+        yield from encrypted_columns(table)
+
+
+def _declared(declaration: Declaration) -> DeclaredColumn:
+    column, table = declaration.column, declaration.column.table
+
+    def has_values(connection: Connection) -> bool:
+        schema = connection.schema_for_object(table)
+        inspector = inspect(connection)
+        if not inspector.has_table(table.name, schema=schema):
+            return False
+        if column.name not in {found["name"] for found in inspector.get_columns(table.name, schema=schema)}:
+            return False
+        raw = select(type_coerce(column, NullType())).where(column.is_not(None)).limit(1)
+        stored = store.execute(connection, raw).scalar()
+        return isinstance(stored, (bytes, memoryview)) and bytes(stored[:1]) == bytes([FORMAT])
+
+    row = store.ColumnRow(
+        schema_name=str(table.schema or ""),
+        table_name=str(table.name),
+        column_name=str(column.name),
+        label=bytes(declaration.binding.label),
+        area=declaration.type_.area,
+        inner_type=repr(declaration.type_.inner)[:255],
+    )
+    return DeclaredColumn(row, has_values)
