@@ -189,8 +189,8 @@ def _encode_time(value: Any) -> bytes:
 
 
 def _decode_time(plaintext: bytes) -> datetime.time:
-    *fields, offset = _TIME.unpack(plaintext)
-    return datetime.time(*fields, tzinfo=_zone(offset))
+    hour, minute, second, microsecond, offset = _TIME.unpack(plaintext)
+    return datetime.time(hour, minute, second, microsecond, _zone(offset))
 
 
 def _encode_datetime(value: Any) -> bytes:
@@ -202,8 +202,8 @@ def _encode_datetime(value: Any) -> bytes:
 
 
 def _decode_datetime(plaintext: bytes) -> datetime.datetime:
-    *fields, offset = _DATETIME.unpack(plaintext)
-    return datetime.datetime(*fields, tzinfo=_zone(offset))
+    year, month, day, hour, minute, second, microsecond, offset = _DATETIME.unpack(plaintext)
+    return datetime.datetime(year, month, day, hour, minute, second, microsecond, _zone(offset))
 
 
 def _encode_interval(value: Any) -> bytes:

@@ -200,7 +200,9 @@ def _prepare(type_: TypeEngine[Any], dialect: Dialect) -> "_BindProcessorType[An
 
         return prepare
     if isinstance(type_, Enum):
-        return Enum.bind_processor(type_, dialect)
+        enum: Any = type_
+        to_name: _BindProcessorType[Any] = enum.bind_processor(dialect)
+        return to_name
     return None
 
 

@@ -15,7 +15,6 @@ import struct
 from collections.abc import Callable
 from struct import Struct
 
-from sa_keyvault.binding import Binding
 from sa_keyvault.errors import AuthenticationError, MalformedEnvelopeError
 from sa_keyvault.suites import AUTHENTICATION_FAILURES, MAX_BODY_OVERHEAD, Cipher, Suite
 
@@ -85,7 +84,7 @@ def pending_envelope() -> bytes:
     return _HEADER.pack(FORMAT, 0, 0)
 
 
-_FAILURES = (*AUTHENTICATION_FAILURES, struct.error)
+_FAILURES: tuple[type[Exception], ...] = (*AUTHENTICATION_FAILURES, struct.error)
 
 
 def sealer(number: int, suite: Suite, cipher: Cipher) -> Sealer:

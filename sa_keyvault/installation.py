@@ -259,6 +259,7 @@ def _parse(data: bytes, passphrase: bytes, path: Path) -> rsa.RSAPrivateKey:
     # each except clause ends before the raise: parsing errors may quote the file, or hold the passphrase
     problem = f"{path} does not open: wrong passphrase, or no encrypted PEM (PKCS#8) or PKCS#12 file"
     with suppress(ValueError, TypeError, UnsupportedAlgorithm):
+        key: object
         if data.startswith(b"-----BEGIN"):
             key = serialization.load_pem_private_key(data, passphrase)
         else:
@@ -317,7 +318,7 @@ def _read_private_file(path: Path) -> bytes:
     except OSError as error:
         msg = f"{path} cannot be opened ({error.strerror}); a symlink is not followed"
         raise InstallationKeyError(msg) from None
-    with open(descriptor, "rb") as file:
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             msg = f"{path} is no regular file"
@@ -336,7 +337,7 @@ def _write_private_file(path: Path, data: bytes) -> None:
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with open(descriptor, "wb") as file:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
                 file.write(data)
                 file.flush()
                 os.fsync(descriptor)

@@ -67,7 +67,7 @@ class KeyRing(Ring):
         Raises:
             sa_keyvault.ConfigurationError: The engine has a ring already, or its database is not supported.
         """
-        sync_engine: Engine = getattr(engine, "sync_engine", engine)
+        sync_engine = engine if isinstance(engine, Engine) else engine.sync_engine
         if sync_engine.dialect.name not in ("mysql", "mariadb"):
             # MariaDB and MySQL can be told apart only once there is a connection
             require_supported(sync_engine.dialect)
@@ -97,7 +97,7 @@ class KeyRing(Ring):
             sa_keyvault.KeyRecordError: A master key's record was changed outside the library.
             sa_keyvault.ConfigurationError: A column cannot be honoured, or was changed while it has values.
         """
-        sync_bind: Engine | Connection = getattr(bind, "sync_engine", bind)
+        sync_bind = bind if isinstance(bind, (Engine, Connection)) else bind.sync_engine
         engine = sync_bind.engine
         if not _has_ring(engine):
             self.attach(engine)

@@ -213,7 +213,7 @@ def masters(connection: Connection) -> list[MasterRecord]:
 
 def wraps(connection: Connection) -> list[Wrap]:
     """Return every wrap of every master key."""
-    return [Wrap(*row) for row in execute(connection, select(_wrap))]
+    return [Wrap(**row._asdict()) for row in execute(connection, select(_wrap))]
 
 
 def add_master(connection: Connection, record: MasterRecord, wrap: Wrap) -> None:
@@ -280,7 +280,7 @@ def existing_usage(connection: Connection, reservation_ids: Iterable[str]) -> se
 
 def columns(connection: Connection) -> dict[tuple[str, str, str], ColumnRow]:
     """Return what is remembered of each column, by schema, table and column name."""
-    rows = (ColumnRow(*row) for row in execute(connection, select(_column)))
+    rows = (ColumnRow(**row._asdict()) for row in execute(connection, select(_column)))
     return {(row.schema_name, row.table_name, row.column_name): row for row in rows}
 
 

@@ -7,7 +7,7 @@ fails, or a savepoint that is rolled back, never leaves data under a key that is
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy import Connection
 
@@ -16,16 +16,16 @@ from sa_keyvault.envelope import Opener, Sealer
 from sa_keyvault.errors import ConfigurationError, KeyNotFoundError, KeyStoreError, UnsupportedStatementError
 from sa_keyvault.installation import InstallationKey
 from sa_keyvault.keyring.keys import KeySet, number_in
-from sa_keyvault.keyring.private import PrivateConnection
 from sa_keyvault.keyring.startup import load_keys
 from sa_keyvault.keyring.transaction import TransactionState, find_state, state_of
 from sa_keyvault.keyring.usage import Usage
 from sa_keyvault.records import WorkingRecord, new_working
 from sa_keyvault.suites import Provisioning, suite_named
 
-__all__ = ["Openers", "Ring"]
+if TYPE_CHECKING:
+    from sa_keyvault.keyring.private import PrivateConnection
 
-_T = TypeVar("_T")
+__all__ = ["Openers", "Ring"]
 
 _MISS_SECONDS = 1.0
 _MAX_MISSES = 1024

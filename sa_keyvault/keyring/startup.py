@@ -11,7 +11,7 @@ from sa_keyvault.errors import ConfigurationError, KeyRecordError, KeyStoreError
 from sa_keyvault.installation import InstallationKey, unwrap_master, wrap_master
 from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.keyring.private import is_in_memory
-from sa_keyvault.records import KeyState, MasterRecord, Wrap, new_id, new_master, new_working
+from sa_keyvault.records import MasterRecord, Wrap, new_id, new_master, new_working
 from sa_keyvault.suites import Provisioning
 
 __all__ = ["DeclaredColumn", "initialize", "load_keys"]

@@ -1,16 +1,18 @@
 """What only the whole compiled statement shows; looked at once for each compilation."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from sqlalchemy import BindParameter, Column, CompoundSelect, Delete, Insert, Update
-from sqlalchemy.engine.interfaces import Compiled
+from sqlalchemy import BindParameter, Column, CompoundSelect, Insert, Update
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import BinaryExpression
 
 from sa_keyvault.errors import UnsupportedOperatorError, UnsupportedStatementError
 from sa_keyvault.statements.plans import Plans
 from sa_keyvault.types import Encrypted, find_symbols
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import Compiled
 
 __all__ = ["CompiledChecks"]
 
@@ -43,7 +45,7 @@ class CompiledChecks:
 
     def _refuse_writing_cte(self, cte: Any) -> None:
         statement = getattr(cte, "element", None)
-        if not isinstance(statement, (Insert, Update)) or isinstance(statement, Delete):
+        if not isinstance(statement, (Insert, Update)):
             return
         plan = self._plans.of(statement.table)
         if plan is None:

@@ -19,7 +19,7 @@ def require_same_row(statement: Insert, plan: TablePlan) -> None:
     Raises:
         sa_keyvault.UnsupportedStatementError: With the remedy.
     """
-    names = [column_key(statement, plan.table, name) for name in statement._select_names or ()]  # noqa: SLF001 - no public name
+    names = [column_key(statement, plan.table, name) for name in statement._select_names or ()]
     selected = dict(zip(names, statement.select.selected_columns, strict=False))  # type: ignore[union-attr]
     for key in selected.keys() & plan.encrypted.keys():
         if not _keeps_row(plan, key, selected):

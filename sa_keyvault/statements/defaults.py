@@ -22,7 +22,7 @@ class DefaultContext:
     connection: Connection
     current_parameters: Mapping[str, Any]
 
-    def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> Mapping[str, Any]:  # noqa: FBT001, FBT002, ARG002 - SQLAlchemy's signature
+    def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
         """Return the values of the row so far, by column key."""
         return self.current_parameters
 

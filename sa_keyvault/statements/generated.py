@@ -68,7 +68,7 @@ def fetch_keys(connection: Connection, column: Column[Any], count: int, options:
         return GeneratedKeys(_select_values(connection, column, default.next_value(), count, options))
     if isinstance(column.server_default, DefaultClause):
         return GeneratedKeys(_select_values(connection, column, _server_default(column), count, options))
-    if connection.dialect.name == "sqlite" and column.table.autoincrement_column is column:  # type: ignore[attr-defined]
+    if connection.dialect.name == "sqlite" and column.table.autoincrement_column is column:
         return GeneratedKeys(_sqlite_rowids(connection, column, count, options))
     raise _unknown(column)
 
@@ -200,6 +200,7 @@ def overriding(statement: Insert) -> Insert:
 
 @compiles(_OverridingInsert)
 def _compile_overriding(element: _OverridingInsert, compiler: SQLCompiler, **kw: Any) -> str:
-    sql = compiler.visit_insert(element, **kw)
+    visit: Any = compiler.visit_insert
+    sql: str = visit(element, **kw)
     head, values, tail = sql.partition(") VALUES (")
     return f"{head}) OVERRIDING SYSTEM VALUE VALUES ({tail}" if values else sql

@@ -91,14 +91,14 @@ class StatementHooks:
         if self._plans.of(_target(statement)) is None:
             return
         # the ORM copies from here into objects, and users read what was inserted
-        for row in result.context.compiled_parameters:  # type: ignore[attr-defined]
+        for row in result.context.compiled_parameters:
             for name, value in row.items():
                 if type(value) is SealedValue:
                     row[name] = value.plaintext
         self._inserts.pending.finish(connection, result)
 
     def _before_cursor_execute(
-        self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+        self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: Any
     ) -> None:
         compiled = context.compiled
         if compiled is not None and store.INTERNAL not in context.execution_options:
@@ -112,7 +112,7 @@ class StatementHooks:
         self._ring.before_commit(connection)
         self._ring.after_transaction(drop_state(connection.info))
 
-    def _after_rollback(self, connection: Connection, xid: Any = None, is_prepared: bool = True) -> None:
+    def _after_rollback(self, connection: Connection, xid: Any = None, is_prepared: Any = None) -> None:
         self._ring.after_transaction(drop_state(connection.info))
 
     # three methods: SQLAlchemy reads the signature of a listener to tell old ones from new ones
@@ -129,5 +129,5 @@ class StatementHooks:
 
 def _target(statement: Insert | Update) -> Any:
     """Return the table that is written: the ORM's bulk statements go to one table of several, and name it aside."""
-    annotations = statement._annotations  # noqa: SLF001 - no public name
+    annotations = statement._annotations
     return annotations.get("_emit_insert_table") or annotations.get("_emit_update_table") or statement.table

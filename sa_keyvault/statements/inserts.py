@@ -74,9 +74,9 @@ class Inserts:
         if statement.select is not None:
             require_same_row(statement, plan)
             return statement, [dict(row) for row in parameters]
-        if statement._post_values_clause is not None:  # noqa: SLF001 - no public name
+        if statement._post_values_clause is not None:
             require_bindable_upsert(connection, statement, plan)
-        if statement._multi_values:  # noqa: SLF001 - no public name
+        if statement._multi_values:
             return self._prepare_multi(connection, statement, plan, parameters, options)
         values = statement_values(statement, plan.table)
         rows = [dict(row) for row in parameters] or [{}]
@@ -100,12 +100,12 @@ class Inserts:
         options: Mapping[str, Any],
     ) -> tuple[Insert, list[Row]]:
         """`.values([…, …])`: the rows are in the statement, which is built again."""
-        given = [row for group in statement._multi_values for row in group]  # noqa: SLF001 - no public name
+        given = [row for group in statement._multi_values for row in group]
         one = dict(parameters[0]) if parameters else {}
         rows = [_named(statement, plan, row, one) for row in given]
         work = _Work(connection, plan, options, rows, [dict(row) for row in rows], {})
         changed: Insert = statement._clone()
-        changed._multi_values = ()  # noqa: SLF001 - .values() would append
+        changed._multi_values = ()
         if self._is_pending(work) and not any(is_expression(value) for row in rows for value in row.values()):
             # MariaDB tells the keys of executemany rows, not of a multi-row VALUES
             return self._seal(work, changed), rows
@@ -124,7 +124,7 @@ class Inserts:
         if self._is_pending(work):
             work_keys = [dict(row) for row in work.values]
             for row in work.rows:
-                row.pop(_counter(work.plan), None)
+                row.pop(str(_counter(work.plan)), None)
             pending = PendingInsert(work.plan, encoded, work_keys, work.options)
             return self.pending.begin(work.connection, statement, pending, work.rows)
         statement = self._give_generated(work, statement)

@@ -44,7 +44,7 @@ def _refuse_roles(mapper: Mapper[Any]) -> None:
 def _claim_label(mapper: Mapper[Any], declaration: Declaration) -> None:
     """Refuse two columns under one label, but for tables of one hierarchy, which meet in a union."""
     column, label = declaration.column, declaration.binding.label
-    claims: dict[bytes, tuple[str, type[Any]]] = column.table.metadata.info.setdefault(_LABELS, {})  # type: ignore[attr-defined]
+    claims: dict[bytes, tuple[str, type[Any]]] = column.table.metadata.info.setdefault(_LABELS, {})
     name, owner = str(column), mapper.base_mapper.class_
     claimed, claimant = claims.setdefault(bytes(label), (name, owner))
     if claimed != name and claimant is not owner:
@@ -88,7 +88,7 @@ def _setter(
 def _on_update(columns: list[tuple[str, Column[Any]]]) -> Callable[[Mapper[Any], Connection, Any], None]:
     def set_unchanged(mapper: Mapper[Any], connection: Connection, target: Any) -> None:
         state = attributes.instance_state(target)
-        if not any(state.attrs[key].history.has_changes() for key in mapper.column_attrs.keys()):
+        if not any(state.attrs[key].history.has_changes() for key in [*mapper.column_attrs.keys()]):
             return
         for key, column in columns:
             if not state.attrs[key].history.has_changes():

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, bindparam, false, select, tuple_, update
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import Update
+from sqlalchemy.util import immutabledict
 
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.keyring import Ring
@@ -66,8 +67,8 @@ class MatchedUpdates:
         is_rebound = bool(given.keys() & plan.symbols.keys())
         keys = [key for key in plan.encrypted if key not in given] if is_rebound else []
         chosen = select().select_from(statement.table)
-        chosen = chosen.where(*statement._where_criteria).limit(self._limit + 1)  # noqa: SLF001 - no public name
-        chosen = chosen.options(*statement._with_options) if statement._with_options else chosen  # noqa: SLF001
+        chosen = chosen.where(*statement._where_criteria).limit(self._limit + 1)
+        chosen = chosen.options(*statement._with_options) if statement._with_options else chosen
         found = read_rows(connection, plan, chosen.params(row) if row else chosen, keys, options, self._ring)
         if len(found) > self._limit:
             msg = (
@@ -130,18 +131,17 @@ def _rest(statement: Update, plan: TablePlan, stored: Sequence[StoredRow], row: 
     given = statement_values(statement, plan.table)
     hidden = {parameter_name(key, given.get(key)) for key in plan.encrypted} | plan.encrypted.keys()
     rest: Update = statement._clone()
-    rest._values = type(statement._values or {})(  # type: ignore[assignment]  # noqa: SLF001 - no public way to take one back
-        {
-            key: value
-            for key, value in (statement._values or {}).items()  # noqa: SLF001
-            if column_key(statement, plan.table, key) not in plan.encrypted
-        }
-    )
+    kept: dict[Any, Any] = {
+        key: value
+        for key, value in (statement._values or {}).items()
+        if column_key(statement, plan.table, key) not in plan.encrypted
+    }
+    rest._values = immutabledict(kept)
     if _mentions_encrypted(statement, plan):
         # what was just written may have changed what `IS NULL` says
-        rest._where_criteria = ()  # noqa: SLF001
+        rest._where_criteria = ()
     parameters = {name: value for name, value in row.items() if name not in hidden}
-    if not rest._values and not parameters.keys() & plan.table.columns.keys():  # noqa: SLF001
+    if not rest._values and not parameters.keys() & plan.table.columns.keys():
         column = plan.key[0]
         rest = rest.values({column: column})
     return rest.where(_matches(plan, stored)), [parameters] if parameters else []
@@ -159,19 +159,17 @@ def _matches(plan: TablePlan, stored: Sequence[StoredRow]) -> ColumnElement[bool
 def _mentions_encrypted(statement: Update, plan: TablePlan) -> bool:
     hashes = {hash(column.declaration.column) for column in plan.encrypted.values()}
     mentioned = any(
-        hash(element) in hashes
-        for criterion in statement._where_criteria  # noqa: SLF001
-        for element in visitors.iterate(criterion)
+        hash(element) in hashes for criterion in statement._where_criteria for element in visitors.iterate(criterion)
     )
     if mentioned and _has_other_tables(statement, plan):
         msg = (
-            f"an UPDATE … FROM of {plan.table.fullname} cannot set encrypted columns and ask whether one is NULL; "
-            "select the keys first"
+            f"this statement joins other tables to {plan.table.fullname}, sets its encrypted columns and asks whether "
+            "one is NULL; select the keys first"
         )
         raise UnsupportedStatementError(msg)
     return mentioned
 
 
 def _has_other_tables(statement: Update, plan: TablePlan) -> bool:
-    froms = {source for criterion in statement._where_criteria for source in criterion._from_objects}  # noqa: SLF001
+    froms = {source for criterion in statement._where_criteria for source in criterion._from_objects}
     return any(hash(source) != hash(plan.table) for source in froms)

@@ -73,7 +73,7 @@ class PendingInserts:
         connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}", execution_options=internal(pending.options))
         self._open[connection] = pending
         state_of(connection).unsealed += len(rows)
-        if len(rows) > 1 and not statement._return_defaults:  # noqa: SLF001 - no public name
+        if len(rows) > 1 and not statement._return_defaults:
             return statement.return_defaults(*pending.plan.key, sort_by_parameter_order=True)
         return statement
 
@@ -126,13 +126,13 @@ class PendingInserts:
 
     def _require_sealable(self, connection: Connection, statement: Insert, plan: TablePlan) -> None:
         require_transaction(connection, plan.table)
-        prefixes = {str(prefix).upper() for prefix, _ in statement._prefixes}  # noqa: SLF001 - no public name
+        prefixes = {str(prefix).upper() for prefix, _ in statement._prefixes}
         problem = None
         if "IGNORE" in prefixes:
             problem = "IGNORE"
-        elif statement._post_values_clause is not None:  # noqa: SLF001 - no public name
+        elif statement._post_values_clause is not None:
             problem = "ON DUPLICATE KEY UPDATE"
-        elif statement._returning:  # noqa: SLF001 - no public name
+        elif statement._returning:
             problem = "RETURNING"
         elif not self._is_transactional(connection, plan):
             problem = "a table of an engine without transactions"

@@ -57,7 +57,7 @@ def require_bindable_upsert(connection: Connection, statement: Insert, plan: Tab
 
 
 def _assignments(statement: Insert) -> list[tuple[Any, Any]]:
-    clause: Any = statement._post_values_clause  # noqa: SLF001 - no public name
+    clause: Any = statement._post_values_clause
     if clause is None:
         return []
     if hasattr(clause, "update_values_to_set"):
@@ -83,11 +83,11 @@ def _is_column(value: Any, key: str, tables: Iterable[str] = ()) -> bool:
 
 
 def _conflicts_on_key(connection: Connection, statement: Insert, plan: TablePlan) -> bool:
-    clause: Any = statement._post_values_clause  # noqa: SLF001 - no public name
+    clause: Any = statement._post_values_clause
     if not hasattr(clause, "inferred_target_elements"):
         return not _has_other_unique_index(connection, plan)
     if clause.constraint_target is not None:
-        return clause.constraint_target == plan.table.primary_key.name
+        return bool(clause.constraint_target == plan.table.primary_key.name)
     elements = clause.inferred_target_elements
     if elements is None or clause.inferred_target_whereclause is not None:
         return False

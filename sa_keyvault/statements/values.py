@@ -1,7 +1,7 @@
 """The values in a statement: which column a key means, and what a bind parameter will be."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import BindParameter, BooleanClauseList, ColumnElement, Table
 from sqlalchemy.sql import operators
@@ -19,7 +19,7 @@ def column_key(statement: Insert | Update, table: Table, key: Any) -> str:
         key = key.__clause_element__()
     if isinstance(key, ClauseElement):
         return str(getattr(key, "key", key))
-    entity = statement.table._annotations.get("parentmapper")  # noqa: SLF001 - set by the ORM, no public name
+    entity = statement.table._annotations.get("parentmapper")
     if entity is not None and key in entity.column_attrs:
         return str(entity.column_attrs[key].columns[0].key)
     column = table.columns.get(key)
@@ -28,7 +28,7 @@ def column_key(statement: Insert | Update, table: Table, key: Any) -> str:
 
 def statement_values(statement: Insert | Update, table: Table) -> dict[str, Any]:
     """Return what `.values()` was given, by column key: bind parameters and expressions."""
-    values = statement._values or {}  # noqa: SLF001 - no public name
+    values: Mapping[Any, Any] = statement._values or {}
     return {column_key(statement, table, key): value for key, value in values.items()}
 
 
@@ -56,7 +56,7 @@ def bound_value(value: Any, parameters: Mapping[str, Any]) -> Any:
 def key_parameters(statement: Update, plan: TablePlan) -> dict[str, BindParameter[Any]]:
     """Return, for each symbol that the WHERE clause demands to be equal to a value, that bind parameter."""
     found: dict[str, BindParameter[Any]] = {}
-    for criterion in _conjuncts(statement._where_criteria):  # noqa: SLF001 - no public name
+    for criterion in _conjuncts(statement._where_criteria):
         if not isinstance(criterion, BinaryExpression) or criterion.operator is not operators.eq:
             continue
         for column, value in ((criterion.left, criterion.right), (criterion.right, criterion.left)):
@@ -78,7 +78,7 @@ def _conjuncts(criteria: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any
     flat: list[ColumnElement[Any]] = []
     for criterion in criteria:
         if isinstance(criterion, Grouping):
-            flat.extend(_conjuncts([criterion.element]))
+            flat.extend(_conjuncts([cast("ColumnElement[Any]", criterion.element)]))
         elif isinstance(criterion, BooleanClauseList) and criterion.operator is operators.and_:
             flat.extend(_conjuncts(list(criterion.clauses)))
         else:

@@ -20,17 +20,7 @@ _BATCH_PREFIX = "_alembic_tmp_"
 
 
 class EncryptedDeclaration(TypeDecorator[_T], Generic[_T]):
-    """A column whose values are stored encrypted, each bound to its row.
-
-    Args:
-        inner: Type of the values; a SQLAlchemy type or its class.
-        area: Part of the application's model, with working keys of its own; at most 64 characters.
-        context: Label in place of schema, table and column name, so that a rename can keep it.
-        bind_to: Names of further columns of the table whose values name the row, beside its primary key.
-
-    Raises:
-        sa_keyvault.ConfigurationError: *inner* cannot be encrypted, or another argument is not usable.
-    """
+    """The arguments of an encrypted column; `Encrypted` says what they mean."""
 
     impl = LargeBinary
     cache_ok = True
@@ -75,7 +65,8 @@ def _require_names(area: str, context: str | None, bind_to: tuple[str, ...]) -> 
     if context is not None and (not isinstance(context, str) or not context):
         msg = f"context={context!r} must be a text that is not empty"
         raise ConfigurationError(msg)
-    if isinstance(bind_to, str) or not all(isinstance(name, str) for name in bind_to):
+    names: object = bind_to
+    if isinstance(names, str) or not all(isinstance(name, str) for name in bind_to):
         msg = f"bind_to={bind_to!r} must be a tuple of column names"
         raise ConfigurationError(msg)
 

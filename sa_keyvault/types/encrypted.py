@@ -27,7 +27,17 @@ _T = TypeVar("_T")
 
 
 class Encrypted(EncryptedDeclaration[_T]):
-    __doc__ = EncryptedDeclaration.__doc__
+    """A column whose values are stored encrypted, each bound to its row.
+
+    Args:
+        inner: Type of the values; a SQLAlchemy type or its class.
+        area: Part of the application's model, with working keys of its own; at most 64 characters.
+        context: Label in place of schema, table and column name, so that a rename can keep it.
+        bind_to: Names of further columns of the table whose values name the row, beside its primary key.
+
+    Raises:
+        sa_keyvault.ConfigurationError: *inner* cannot be encrypted, or another argument is not usable.
+    """
 
     # not inherited: SQLAlchemy asks each class for it
     cache_ok = True
@@ -132,7 +142,7 @@ class Encrypted(EncryptedDeclaration[_T]):
             _require_meaning(op, (other,))
             return super().reverse_operate(op, other, **kwargs)
 
-    comparator_factory = Comparator  # type: ignore[assignment]
+    comparator_factory = Comparator
 
 
 _NULL_OPERATORS = (operators.is_, operators.is_not, operators.eq, operators.ne)

@@ -125,8 +125,8 @@ def _decoded_with(plain: Codec, convert: Callable[[Any], Any]) -> Codec:
 
 def _enum(inner: Enum, dialect: Dialect) -> Codec:
     names = codec.enumeration([str(name) for name in inner.enums])
-    to_name = Enum.bind_processor(inner, dialect) or (lambda value: value)
-    from_name = Enum.result_processor(inner, dialect, None) or (lambda name: name)
+    enum: Any = inner
+    to_name, from_name = enum.bind_processor(dialect), enum.result_processor(dialect, None)
     return Codec(
         names.name,
         lambda value: names.encode(to_name(value)),

@@ -66,11 +66,10 @@ class RowValue(UserDefinedType[Any]):
         decode, null, area, label = values.decode, values.null, self.area, self.label
 
         # the hot path: one dict look-up gives the opener, and tells the area's keys from all others
-        def process(stored: Any) -> Any:
-            if stored is None:
+        def process(value: Any) -> Any:
+            if value is None:
                 return null
-            if stored.__class__ is not bytes:
-                stored = bytes(stored)
+            stored: bytes = value if value.__class__ is bytes else bytes(value)
             problem: KeyVaultError
             try:
                 return decode(openers[stored[:5]](stored, binding))

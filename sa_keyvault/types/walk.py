@@ -5,7 +5,7 @@ The symbols are found in the innermost table, and then carried outwards one stor
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Cast, Column, ColumnElement, FromClause, Label, Null, Table, TypeCoerce
 
@@ -35,16 +35,18 @@ def find_row(column: ColumnElement[Any]) -> ColumnElement[Any]:
 def find_symbols(column: ColumnElement[Any]) -> tuple[Declaration, tuple[RowSymbol, ...]]:
     """Return the declaration behind *column*, and its symbols in the FROM clause that *column* belongs to."""
     column = _unlabelled(column)
-    if not isinstance(column, Column) or not isinstance(column.type, EncryptedDeclaration) or column.table is None:
+    if not isinstance(column, Column) or not isinstance(column.type, EncryptedDeclaration):
         msg = (
             f"a computed value ({type(column).__name__}) of an encrypted column has no row, so it cannot be opened; "
             "select the column itself and compute in Python"
         )
         raise UnsupportedStatementError(msg)
-    if isinstance(column.table, Table):
-        return _in_table(column, column.table)
+    # a proxy is a Column too, of a subquery or an alias
+    table = cast("FromClause", column.table)
+    if isinstance(table, Table):
+        return _in_table(column, table)
     found = [
-        (declaration, tuple(_outward(column.table, symbol, declaration) for symbol in symbols))
+        (declaration, tuple(_outward(table, symbol, declaration) for symbol in symbols))
         for declaration, symbols in map(find_symbols, _sources(column))
     ]
     return _agreed(found)
@@ -52,7 +54,7 @@ def find_symbols(column: ColumnElement[Any]) -> tuple[Declaration, tuple[RowSymb
 
 def _in_table(column: Column[Any], table: Table) -> tuple[Declaration, tuple[RowSymbol, ...]]:
     declaration = declaration_of(table.c[column.key])
-    return declaration, tuple(RowSymbol(symbol, symbol.type, False) for symbol in declaration.symbols)
+    return declaration, tuple(RowSymbol(symbol, symbol.type, is_equivalent=False) for symbol in declaration.symbols)
 
 
 def _sources(column: Column[Any]) -> list[ColumnElement[Any]]:

@@ -1,0 +1,1 @@
+"""What the tests share: databases, the marked plaintexts, and the search for them."""
