@@ -50,7 +50,8 @@ def is_auto_increment(column: Column[Any]) -> bool:
     """Whether the database counts the values of *column* by itself, with no default that could be selected."""
     table = column.table
     is_counter = isinstance(table, Table) and table.autoincrement_column is column
-    return is_counter and column.server_default is None and not isinstance(column.default, Sequence)
+    has_default = column.server_default is not None and column.identity is None
+    return is_counter and not has_default and not isinstance(column.default, Sequence)
 
 
 def fetch_keys(connection: Connection, column: Column[Any], count: int, options: Mapping[str, Any]) -> GeneratedKeys:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, CursorResult, Engine, Insert, Update, event
 from sqlalchemy.engine import ExceptionContext
 
 from sa_keyvault import store
+from sa_keyvault.errors import KeyVaultError
 from sa_keyvault.keyring import Ring, drop_state
 from sa_keyvault.statements.checks import CompiledChecks
 from sa_keyvault.statements.inserts import Inserts
@@ -15,6 +16,8 @@ from sa_keyvault.statements.updates import Updates
 from sa_keyvault.types import SealedValue
 
 __all__ = ["StatementHooks"]
+
+_EMITTED = ("_emit_insert_table", "_emit_update_table")
 
 
 class StatementHooks:
@@ -62,8 +65,15 @@ class StatementHooks:
         if plan is None:
             return statement, multiparams, params
         given = multiparams or ([params] if params else [])
-        statement, rows = self._prepare(connection, statement, plan, given, options)
-        return (statement, rows, {}) if len(rows) > 1 else (statement, [], rows[0] if rows else {})
+        try:
+            statement, rows = self._prepare(connection, statement, plan, given, options)
+        except KeyVaultError as error:
+            # the frames that it passed, and this one, would keep the plaintext parameters in its traceback
+            refusal = error.with_traceback(None)
+            del multiparams, params, given
+        else:
+            return (statement, rows, {}) if len(rows) > 1 else (statement, [], rows[0] if rows else {})
+        raise refusal
 
     def _prepare(
         self,
@@ -130,4 +140,4 @@ class StatementHooks:
 def _target(statement: Insert | Update) -> Any:
     """Return the table that is written: the ORM's bulk statements go to one table of several, and name it aside."""
     annotations = statement._annotations
-    return annotations.get("_emit_insert_table") or annotations.get("_emit_update_table") or statement.table
+    return next((annotations[name] for name in _EMITTED if name in annotations), statement.table)

@@ -15,7 +15,7 @@ from sa_keyvault.statements.copies import require_same_row
 from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_default
 from sa_keyvault.statements.pending import PendingInsert, PendingInserts
 from sa_keyvault.statements.plans import TablePlan
-from sa_keyvault.statements.sealing import encode_column, seal_rows
+from sa_keyvault.statements.sealing import RowSet, encode_column, seal_rows
 from sa_keyvault.statements.stored import stored_symbols
 from sa_keyvault.statements.upserts import is_upsert, require_bindable_upsert
 from sa_keyvault.statements.values import bound_value, column_key, is_expression, parameter_name, statement_values
@@ -33,22 +33,18 @@ class _Work:
         connection: The caller's connection.
         plan: The table.
         options: Execution options of the statement.
-        rows: Copies of the parameters, to be changed; by parameter name.
-        values: The same rows by column key, with the values of the statement itself.
-        names: Parameter name of each value that the statement gives under another name.
+        rows: Its rows.
     """
 
     connection: Connection
     plan: TablePlan
     options: Mapping[str, Any]
-    rows: list[Row]
-    values: list[Row]
-    names: Mapping[str, str]
+    rows: RowSet
 
-    def give(self, key: str, given: Sequence[Any]) -> None:
-        """Set the value of one column in every row."""
-        for row, values, value in zip(self.rows, self.values, given, strict=True):
-            row[self.names.get(key, key)] = values[key] = value
+    @property
+    def values(self) -> list[Row]:
+        """The rows by column key."""
+        return self.rows.values
 
 
 class Inserts:
@@ -80,14 +76,9 @@ class Inserts:
             return self._prepare_multi(connection, statement, plan, parameters, options)
         values = statement_values(statement, plan.table)
         rows = [dict(row) for row in parameters] or [{}]
-        work = _Work(
-            connection=connection,
-            plan=plan,
-            options=options,
-            rows=rows,
-            values=[_merged(values, row) for row in rows] if values else rows,
-            names={key: parameter_name(key, value) for key, value in values.items()},
-        )
+        merged = [_merged(values, row) for row in rows] if values else rows
+        names = {key: parameter_name(key, value) for key, value in values.items()}
+        work = _Work(connection, plan, options, RowSet(rows, merged, names))
         changed = self._seal(work, statement)
         return changed, rows if parameters or rows[0] else []
 
@@ -103,7 +94,7 @@ class Inserts:
         given = [row for group in statement._multi_values for row in group]
         one = dict(parameters[0]) if parameters else {}
         rows = [_named(statement, plan, row, one) for row in given]
-        work = _Work(connection, plan, options, rows, [dict(row) for row in rows], {})
+        work = _Work(connection, plan, options, RowSet(rows, [dict(row) for row in rows], {}))
         changed: Insert = statement._clone()
         changed._multi_values = ()
         if self._is_pending(work) and not any(is_expression(value) for row in rows for value in row.values()):
@@ -123,20 +114,20 @@ class Inserts:
         self._give_symbol_defaults(work)
         if self._is_pending(work):
             work_keys = [dict(row) for row in work.values]
-            for row in work.rows:
+            for row in work.rows.parameters:
                 row.pop(str(_counter(work.plan)), None)
             pending = PendingInsert(work.plan, encoded, work_keys, work.options)
-            return self.pending.begin(work.connection, statement, pending, work.rows)
+            return self.pending.begin(work.connection, statement, pending, work.rows.parameters)
         statement = self._give_generated(work, statement)
         symbol_rows = self._symbol_rows(work, statement)
-        seal_rows(work.plan, encoded, work.rows, symbol_rows, work.names, work.connection, self._ring)
+        seal_rows(work.plan, encoded, work.rows, symbol_rows, work.connection, self._ring)
         return statement
 
     def _give_encrypted_defaults(self, work: _Work) -> None:
         for key, encrypted in work.plan.encrypted.items():
             column = encrypted.declaration.column
             if has_client_default(column) and key not in work.values[0]:
-                work.give(key, _evaluated(work, column.default))
+                work.rows.give(key, _evaluated(work, column.default))
 
     def _encoded(self, work: _Work) -> dict[str, list[bytes | None]]:
         encoded = {}
@@ -156,7 +147,7 @@ class Inserts:
     def _give_symbol_defaults(self, work: _Work) -> None:
         for key, column in work.plan.symbols.items():
             if has_client_default(column) and key not in work.values[0]:
-                work.give(key, _evaluated(work, column.default))
+                work.rows.give(key, _evaluated(work, column.default))
             if any(is_expression(row.get(key)) for row in work.values):
                 msg = (
                     f"a SQL expression cannot be the value of {key!r} of {work.plan.table.fullname}, which names "
@@ -192,7 +183,7 @@ class Inserts:
             given = [row.get(key) for row in work.values]
             for position, value in zip(missing, fetched.values, strict=True):
                 given[position] = value
-            work.give(key, given)
+            work.rows.give(key, given)
             if fetched.is_always:
                 statement = generated.overriding(statement)
         return statement

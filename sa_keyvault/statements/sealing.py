@@ -1,6 +1,7 @@
 """Seals the values of rows whose symbols are known."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
@@ -10,9 +11,30 @@ from sa_keyvault.keyring import Ring
 from sa_keyvault.statements.plans import EncryptedColumn, TablePlan
 from sa_keyvault.types import SealedValue
 
-__all__ = ["encode_column", "seal_plaintexts", "seal_rows"]
+__all__ = ["RowSet", "encode_column", "seal_plaintexts", "seal_rows"]
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """The rows of one statement.
+
+    Attributes:
+        parameters: Copies of the parameters, to be changed; by parameter name.
+        values: The same rows by column key, with the values of the statement itself.
+        names: Parameter name of each value that the statement gives under another name.
+    """
+
+    parameters: list[Row]
+    values: list[Row]
+    names: Mapping[str, str]
+
+    def give(self, key: str, given: Sequence[Any]) -> None:
+        """Set the value of one column in every row."""
+        name = self.names.get(key, key)
+        for row, values, value in zip(self.parameters, self.values, given, strict=True):
+            row[name] = values[key] = value
 
 
 def encode_column(column: EncryptedColumn, values: Iterable[Any]) -> list[bytes | None]:
@@ -51,25 +73,23 @@ def seal_plaintexts(
 def seal_rows(
     plan: TablePlan,
     encoded: Mapping[str, Sequence[bytes | None]],
-    rows: Sequence[Row],
+    rows: RowSet,
     symbol_rows: Sequence[Mapping[str, Any]],
-    names: Mapping[str, str],
     connection: Connection,
     ring: Ring,
 ) -> None:
-    """Replace the values of encrypted columns in *rows*, which are the library's own copies, by sealed ones.
+    """Replace the values of encrypted columns in the parameters by sealed ones.
 
     Args:
         plan: The table.
         encoded: Plaintexts by column key, one per row.
-        rows: Parameters to change.
+        rows: The rows.
         symbol_rows: Values of the symbols, by column key, one mapping per row.
-        names: Parameter name of each encrypted column that has not its own key.
         connection: The caller's connection.
         ring: The key ring.
     """
     for key, plaintexts in encoded.items():
-        column, name = plan.encrypted[key], names.get(key, key)
+        column, name = plan.encrypted[key], rows.names.get(key, key)
         envelopes = seal_plaintexts(plan, column, plaintexts, symbol_rows, connection, ring)
-        for row, envelope in zip(rows, envelopes, strict=True):
-            row[name] = None if envelope is None else SealedValue(envelope, row.get(name))
+        for row, given, envelope in zip(rows.parameters, rows.values, envelopes, strict=True):
+            row[name] = None if envelope is None else SealedValue(envelope, given.get(key))

@@ -13,7 +13,7 @@ from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client
 from sa_keyvault.statements.matched import MatchedUpdates
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
-from sa_keyvault.statements.sealing import encode_column, seal_rows
+from sa_keyvault.statements.sealing import RowSet, encode_column, seal_rows
 from sa_keyvault.statements.stored import stored_symbols
 from sa_keyvault.statements.values import bound_value, is_expression, key_parameters, parameter_name, statement_values
 
@@ -30,19 +30,20 @@ class _Work:
         connection: The caller's connection.
         plan: The table.
         options: Execution options of the statement.
-        rows: Copies of the parameters, to be changed; by parameter name.
-        values: What each row's columns are set to, by column key.
-        names: Parameter name of each value that the statement gives under another name.
+        rows: Its rows; the values are what each row's columns are set to.
         symbols: The symbols that the WHERE clause demands, by column key, one mapping per row.
     """
 
     connection: Connection
     plan: TablePlan
     options: Mapping[str, Any]
-    rows: list[Row]
-    values: list[Row]
-    names: Mapping[str, str]
+    rows: RowSet
     symbols: list[Row]
+
+    @property
+    def values(self) -> list[Row]:
+        """What each row's columns are set to, by column key."""
+        return self.rows.values
 
 
 class Updates:
@@ -79,7 +80,7 @@ class Updates:
         if not plan.symbols.keys() <= demanded.keys() or _is_null_anywhere(demanded, rows):
             return self._matched.prepare(connection, statement, plan, rows, values, options)
         symbols = [{key: bound_value(demanded[key], row) for key in plan.symbols} for row in rows]
-        work = _Work(connection, plan, options, rows, values, names, symbols)
+        work = _Work(connection, plan, options, RowSet(rows, values, names), symbols)
         if values[0].keys() & plan.symbols.keys():
             return self._rebind(work, statement)
         self._seal(work)
@@ -94,7 +95,7 @@ class Updates:
             key: encode_column(work.plan.encrypted[key], [row.get(key) for row in work.values])
             for key in work.values[0].keys() & work.plan.encrypted.keys()
         }
-        seal_rows(work.plan, encoded, work.rows, symbols, work.names, work.connection, self._ring)
+        seal_rows(work.plan, encoded, work.rows, symbols, work.connection, self._ring)
 
     def _rebind(self, work: _Work, statement: Update) -> tuple[Update, list[Row]]:
         """Rows change a symbol: what is stored is read, opened and sealed again with what is set."""
@@ -102,8 +103,8 @@ class Updates:
         there = [position for position, row in enumerate(stored) if row is not None]
         if not there:
             # a row that appears meanwhile must not take symbols that its values are not bound to
-            return statement.where(false()), [_without_encrypted(work, row) for row in work.rows[:1]]
-        rows = [work.rows[position] for position in there]
+            return statement.where(false()), [_without_encrypted(work, row) for row in work.rows.parameters[:1]]
+        rows = [work.rows.parameters[position] for position in there]
         values = [work.values[position] for position in there]
         found = [row for row in stored if row is not None]
         encoded = _encoded_with_stored(work.plan, values, found)
@@ -111,7 +112,7 @@ class Updates:
             {key: row.get(key, before.symbols[key]) for key in work.plan.symbols}
             for row, before in zip(values, found, strict=True)
         ]
-        seal_rows(work.plan, encoded, rows, symbols, work.names, work.connection, self._ring)
+        seal_rows(work.plan, encoded, RowSet(rows, values, work.rows.names), symbols, work.connection, self._ring)
         return statement, rows
 
     def _read(self, work: _Work, symbols: Mapping[str, Any]) -> StoredRow | None:
@@ -172,7 +173,7 @@ def _is_null_anywhere(demanded: Mapping[str, BindParameter[Any]], rows: Sequence
 
 
 def _without_encrypted(work: _Work, row: Mapping[str, Any]) -> Row:
-    hidden = {work.names.get(key, key) for key in work.plan.encrypted}
+    hidden = {work.rows.names.get(key, key) for key in work.plan.encrypted}
     return {name: None if name in hidden else value for name, value in row.items()}
 
 

@@ -18,7 +18,7 @@ _NEW_ROW = ("excluded", "inserted", "new")
 
 def is_upsert(statement: Insert) -> bool:
     """Whether *statement* may update a row instead of inserting one."""
-    return bool(_assignments(statement))
+    return any(_assignments(clause) for clause in _clauses(statement))
 
 
 def require_bindable_upsert(connection: Connection, statement: Insert, plan: TablePlan) -> None:
@@ -27,7 +27,12 @@ def require_bindable_upsert(connection: Connection, statement: Insert, plan: Tab
     Raises:
         sa_keyvault.UnsupportedStatementError: With the remedy.
     """
-    assigned = {column_key(statement, plan.table, key): value for key, value in _assignments(statement)}
+    for clause in _clauses(statement):
+        _require_bindable(connection, statement, clause, plan)
+
+
+def _require_bindable(connection: Connection, statement: Insert, clause: Any, plan: TablePlan) -> None:
+    assigned = {column_key(statement, plan.table, key): value for key, value in _assignments(clause)}
     if changed := sorted(assigned.keys() & plan.symbols.keys()):
         msg = f"an upsert must not change {changed[0]!r} of {plan.table.fullname}, which names the row"
         raise UnsupportedStatementError(msg)
@@ -48,7 +53,7 @@ def require_bindable_upsert(connection: Connection, statement: Insert, plan: Tab
             "primary key, so the row that is there may have other symbols; use SELECT and UPDATE"
         )
         raise UnsupportedStatementError(msg)
-    if not _conflicts_on_key(connection, statement, plan):
+    if not _conflicts_on_key(connection, clause, plan):
         msg = (
             f"an upsert that sets encrypted columns of {plan.table.fullname} must have the primary key as its "
             "conflict target, and no other unique index may cause the conflict"
@@ -56,10 +61,15 @@ def require_bindable_upsert(connection: Connection, statement: Insert, plan: Tab
         raise UnsupportedStatementError(msg)
 
 
-def _assignments(statement: Insert) -> list[tuple[Any, Any]]:
+def _clauses(statement: Insert) -> list[Any]:
+    """Return the ON CONFLICT clauses; SQLite has several of them from SQLAlchemy 2.1 on."""
     clause: Any = statement._post_values_clause
     if clause is None:
         return []
+    return list(getattr(clause, "clauses", (clause,)))
+
+
+def _assignments(clause: Any) -> list[tuple[Any, Any]]:
     if hasattr(clause, "update_values_to_set"):
         given = clause.update_values_to_set
         return list(given.items()) if hasattr(given, "items") else list(given)
@@ -82,11 +92,10 @@ def _is_column(value: Any, key: str, tables: Iterable[str] = ()) -> bool:
     return not tables or str(getattr(table, "name", "")) in tables
 
 
-def _conflicts_on_key(connection: Connection, statement: Insert, plan: TablePlan) -> bool:
-    clause: Any = statement._post_values_clause
+def _conflicts_on_key(connection: Connection, clause: Any, plan: TablePlan) -> bool:
     if not hasattr(clause, "inferred_target_elements"):
         return not _has_other_unique_index(connection, plan)
-    if clause.constraint_target is not None:
+    if getattr(clause, "constraint_target", None) is not None:
         return bool(clause.constraint_target == plan.table.primary_key.name)
     elements = clause.inferred_target_elements
     if elements is None or clause.inferred_target_whereclause is not None:
