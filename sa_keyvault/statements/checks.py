@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from sqlalchemy import BindParameter, Column, CompoundSelect, Insert, Update
+from sqlalchemy import BindParameter, ColumnClause, CompoundSelect, Insert, Update
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import BinaryExpression
 
@@ -59,7 +59,7 @@ class CompiledChecks:
 
 def _refuse_comparison(expression: BinaryExpression[Any]) -> None:
     for column, other in ((expression.left, expression.right), (expression.right, expression.left)):
-        if not isinstance(column, Column) or not isinstance(column.type, Encrypted):
+        if not isinstance(column, ColumnClause) or not isinstance(column.type, Encrypted):
             continue
         if any(isinstance(part, BindParameter) for part in visitors.iterate(other)):
             msg = (
@@ -86,4 +86,4 @@ def _require_one_label(statement: CompoundSelect[Any]) -> None:
 
 
 def _has_row(column: Any) -> bool:
-    return isinstance(column, Column)
+    return isinstance(column, ColumnClause)

@@ -112,7 +112,15 @@ class StatementHooks:
     ) -> None:
         compiled = context.compiled
         if compiled is not None and store.INTERNAL not in context.execution_options:
-            self._checks.require_sendable(compiled)
+            try:
+                self._checks.require_sendable(compiled)
+            except KeyVaultError as error:
+                # this frame would keep the plaintext parameters in its traceback
+                refusal = error.with_traceback(None)
+                del parameters, context
+            else:
+                return
+            raise refusal
 
     def _handle_error(self, context: ExceptionContext) -> None:
         if context.connection is not None and not context.is_disconnect:

@@ -7,7 +7,7 @@ The symbols are found in the innermost table, and then carried outwards one stor
 from dataclasses import replace
 from typing import Any, cast
 
-from sqlalchemy import Cast, Column, ColumnElement, FromClause, Label, Null, Table, TypeCoerce
+from sqlalchemy import Cast, Column, ColumnClause, ColumnElement, FromClause, Label, Null, Table, TypeCoerce
 
 from sa_keyvault.dialects import RowBytes, RowSymbol
 from sa_keyvault.errors import UnsupportedStatementError
@@ -35,13 +35,13 @@ def find_row(column: ColumnElement[Any]) -> ColumnElement[Any]:
 def find_symbols(column: ColumnElement[Any]) -> tuple[Declaration, tuple[RowSymbol, ...]]:
     """Return the declaration behind *column*, and its symbols in the FROM clause that *column* belongs to."""
     column = _unlabelled(column)
-    if not isinstance(column, Column) or not isinstance(column.type, EncryptedDeclaration):
+    if not isinstance(column, ColumnClause) or not isinstance(column.type, EncryptedDeclaration):
         msg = (
             f"a computed value ({type(column).__name__}) of an encrypted column has no row, so it cannot be opened; "
             "select the column itself and compute in Python"
         )
         raise UnsupportedStatementError(msg)
-    # a proxy is a Column too, of a subquery or an alias
+    # a proxy is a column too, of a subquery or an alias
     table = cast("FromClause", column.table)
     if isinstance(table, Table):
         return _in_table(column, table)
@@ -52,12 +52,12 @@ def find_symbols(column: ColumnElement[Any]) -> tuple[Declaration, tuple[RowSymb
     return _agreed(found)
 
 
-def _in_table(column: Column[Any], table: Table) -> tuple[Declaration, tuple[RowSymbol, ...]]:
+def _in_table(column: ColumnClause[Any], table: Table) -> tuple[Declaration, tuple[RowSymbol, ...]]:
     declaration = declaration_of(table.c[column.key])
     return declaration, tuple(RowSymbol(symbol, symbol.type, is_equivalent=False) for symbol in declaration.symbols)
 
 
-def _sources(column: Column[Any]) -> list[ColumnElement[Any]]:
+def _sources(column: ColumnClause[Any]) -> list[ColumnElement[Any]]:
     """Return what *column* stands for one storey further in; several in a union, without its NULL fillers."""
     sources = [source for source in column._proxies if not _is_filler(source)]  # noqa: SLF001 - no public name
     if not sources:

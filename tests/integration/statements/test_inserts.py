@@ -121,7 +121,9 @@ def test_orm_flush_and_bulk(engine: Engine, user_class: Any) -> None:
     with Session(engine) as session:
         session.add_all([user_class(name=str(number), email=marked(str(number))) for number in range(20)])
         session.flush()
-        session.execute(insert(user_class), [{"name": "20", "email": marked("20")}, {"name": "21", "email": marked("21")}])
+        session.execute(
+            insert(user_class), [{"name": "20", "email": marked("20")}, {"name": "21", "email": marked("21")}]
+        )
         session.execute(insert(user_class).values(name="22", email=marked("22")))
         session.execute(insert(user_class).values([{"name": "23", "email": marked("23")}]))
         session.bulk_insert_mappings(user_class, [{"name": "24", "email": marked("24")}])
@@ -330,7 +332,9 @@ def test_upsert(engine: Engine, users: Table) -> None:
     """An upsert by primary key replaces the value, keeps it with coalesce, or sets NULL."""
     with engine.begin() as connection:
         connection.execute(insert(users), [{"id": 1, "email": A}, {"id": 2, "email": A}, {"id": 3, "email": A}])
-        connection.execute(upsert(engine, users, to=lambda new: new.email), [{"id": 1, "email": B}, {"id": 4, "email": C}])
+        connection.execute(
+            upsert(engine, users, to=lambda new: new.email), [{"id": 1, "email": B}, {"id": 4, "email": C}]
+        )
         keep = upsert(engine, users, to=lambda new: func.coalesce(new.email, users.c.email))
         connection.execute(keep, [{"id": 2, "email": None}, {"id": 5, "email": None}])
         connection.execute(upsert(engine, users, to=lambda _: null()), {"id": 3, "email": B})

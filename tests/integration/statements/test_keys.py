@@ -82,7 +82,9 @@ def test_swapped_rows_do_not_open(case: KeyCase, table: Table, engine: Engine) -
     raw = type_coerce(table.c.email, LargeBinary)
     with engine.begin() as connection:
         connection.execute(insert(table), [{**case.first, "email": EMAIL}, {**case.second, "email": EMAIL}])
-        stored = [connection.execute(select(raw).where(where(table, key))).scalar() for key in (case.first, case.second)]
+        stored = [
+            connection.execute(select(raw).where(where(table, key))).scalar() for key in (case.first, case.second)
+        ]
         plain = Table("keyed", MetaData(), *(column._copy() for column in table.columns if column.name != "email"))
         plain.append_column(table.c.email._copy())
         plain.c.email.type = LargeBinary()
