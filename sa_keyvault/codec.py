@@ -222,10 +222,13 @@ def _encode_uuid(value: Any) -> bytes:
 
 def enumeration(names: Sequence[str]) -> Codec:
     """Return the codec of an enum with these stored *names*."""
-    longest = max((len(name.encode()) for name in names), default=0)
+    known = {name: name.encode() for name in names}
+    longest = max(map(len, known.values()), default=0)
 
     def encode(name: Any) -> bytes:
-        text = _encode_text(name)
+        text = known.get(name)
+        if text is None:
+            raise _refuse(name, "enum")
         return _NAME_LENGTH.pack(len(text)) + text.ljust(longest, b"\x00")
 
     def decode(plaintext: bytes) -> str:

@@ -110,17 +110,17 @@ class StatementHooks:
     def _before_cursor_execute(
         self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: Any
     ) -> None:
-        compiled = context.compiled
-        if compiled is not None and store.INTERNAL not in context.execution_options:
-            try:
-                self._checks.require_sendable(compiled)
-            except KeyVaultError as error:
-                # this frame would keep the plaintext parameters in its traceback
-                refusal = error.with_traceback(None)
-                del parameters, context
-            else:
-                return
-            raise refusal
+        if context.compiled is None or store.INTERNAL in context.execution_options:
+            return
+        try:
+            self._checks.require_sendable(context.compiled)
+        except KeyVaultError as error:
+            # this frame would keep the plaintext parameters in its traceback
+            refusal = error.with_traceback(None)
+            del parameters, context
+        else:
+            return
+        raise refusal
 
     def _handle_error(self, context: ExceptionContext) -> None:
         if context.connection is not None and not context.is_disconnect:

@@ -18,7 +18,14 @@ from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.sealing import RowSet, encode_column, seal_rows
 from sa_keyvault.statements.stored import stored_symbols
 from sa_keyvault.statements.upserts import is_upsert, require_bindable_upsert
-from sa_keyvault.statements.values import bound_value, column_key, is_expression, parameter_name, statement_values
+from sa_keyvault.statements.values import (
+    bound_value,
+    column_key,
+    is_expression,
+    is_null,
+    parameter_name,
+    statement_values,
+)
 
 __all__ = ["Inserts"]
 
@@ -110,6 +117,8 @@ class Inserts:
         self._give_encrypted_defaults(work)
         encoded = self._encoded(work)
         if not any(plaintext is not None for plaintexts in encoded.values() for plaintext in plaintexts):
+            for key in encoded:
+                work.rows.give(key, [None] * len(work.values))
             return statement
         self._give_symbol_defaults(work)
         if self._is_pending(work):
@@ -132,10 +141,10 @@ class Inserts:
     def _encoded(self, work: _Work) -> dict[str, list[bytes | None]]:
         encoded = {}
         for key, column in work.plan.encrypted.items():
-            if key not in work.values[0] or _is_null(work, key):
+            if key not in work.values[0] or _is_null_in_statement(work, key):
                 continue
             values = [row.get(key) for row in work.values]
-            if any(is_expression(value) for value in values):
+            if any(is_expression(value) and not is_null(value) for value in values):
                 msg = (
                     f"a SQL expression cannot be the value of the encrypted column {key!r} of "
                     f"{work.plan.table.fullname}: the database has no key; compute it in Python"
@@ -209,10 +218,9 @@ def _evaluated(work: _Work, default: Any) -> list[Any]:
     return [evaluate(default, DefaultContext(work.connection, row)) for row in work.values]
 
 
-def _is_null(work: _Work, key: str) -> bool:
-    """Whether the value is SQL's NULL in the statement itself (`null()`), which needs no key."""
-    value = work.values[0][key]
-    return is_expression(value) and type(value).__name__ == "Null"
+def _is_null_in_statement(work: _Work, key: str) -> bool:
+    """Whether the statement itself says NULL, which needs no key and no parameter."""
+    return is_null(work.values[0][key]) and not any(key in row for row in work.rows.parameters)
 
 
 def _counter(plan: TablePlan) -> str | None:

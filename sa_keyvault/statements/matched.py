@@ -18,7 +18,7 @@ from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
 from sa_keyvault.statements.sealing import encode_column, seal_plaintexts
 from sa_keyvault.statements.stored import internal
-from sa_keyvault.statements.values import column_key, parameter_name, statement_values
+from sa_keyvault.statements.values import column_key, is_null, parameter_name, statement_values
 from sa_keyvault.types import SealedValue
 
 __all__ = ["MatchedUpdates"]
@@ -98,7 +98,7 @@ class MatchedUpdates:
             column = plan.encrypted[key]
             if key not in given:
                 plaintexts: Sequence[bytes | None] = [row.plaintexts[key] for row in stored]
-            elif type(given[key]).__name__ == "Null":
+            elif is_null(given[key]):
                 plaintexts = [None] * len(stored)
             else:
                 plaintexts = encode_column(column, [given[key]]) * len(stored)

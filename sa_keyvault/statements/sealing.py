@@ -47,8 +47,8 @@ def encode_column(column: EncryptedColumn, values: Iterable[Any]) -> list[bytes 
     try:
         return [encode(value) for value in values]
     except EncryptionError as error:
-        problem = f"{column.declaration.binding.label}: {error}"
-    # outside the except clause: a traceback kept as context would hold the value
+        problem = f"{column.declaration.binding.label}: {error.with_traceback(None)}"
+    # outside the except clause: an error kept as context would hold the value in its traceback
     raise EncodingError(problem, area=column.area, label=str(column.declaration.binding.label))
 
 

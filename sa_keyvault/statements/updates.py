@@ -15,7 +15,14 @@ from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
 from sa_keyvault.statements.sealing import RowSet, encode_column, seal_rows
 from sa_keyvault.statements.stored import stored_symbols
-from sa_keyvault.statements.values import bound_value, is_expression, key_parameters, parameter_name, statement_values
+from sa_keyvault.statements.values import (
+    bound_value,
+    is_expression,
+    is_null,
+    key_parameters,
+    parameter_name,
+    statement_values,
+)
 
 __all__ = ["Updates"]
 
@@ -142,7 +149,7 @@ def _give_onupdate(connection: Connection, plan: TablePlan, rows: Sequence[Row],
 
 def _refuse_expressions(plan: TablePlan, values: Mapping[str, Any]) -> None:
     for key in values.keys() & (plan.encrypted.keys() | plan.symbols.keys()):
-        if is_expression(values[key]) and not (key in plan.encrypted and _is_null(values[key])):
+        if is_expression(values[key]) and not (key in plan.encrypted and is_null(values[key])):
             kind = "encrypted column" if key in plan.encrypted else "symbol"
             msg = (
                 f"a SQL expression cannot be the value of the {kind} {key!r} of {plan.table.fullname}: "
@@ -156,16 +163,12 @@ def _needs_rows(plan: TablePlan, values: Sequence[Mapping[str, Any]]) -> bool:
     if values[0].keys() & plan.symbols.keys():
         return True
     for key in values[0].keys() & plan.encrypted.keys():
-        if _is_null(values[0][key]):
+        if is_null(values[0][key]):
             continue
         encode = plan.encrypted[key]
         if any(plaintext is not None for plaintext in encode_column(encode, [row.get(key) for row in values])):
             return True
     return False
-
-
-def _is_null(value: Any) -> bool:
-    return type(value).__name__ == "Null"
 
 
 def _is_null_anywhere(demanded: Mapping[str, BindParameter[Any]], rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -184,6 +187,6 @@ def _encoded_with_stored(
     for key, column in plan.encrypted.items():
         if key not in values[0]:
             encoded[key] = [row.plaintexts[key] for row in stored]
-        elif not _is_null(values[0][key]):
+        elif not is_null(values[0][key]):
             encoded[key] = encode_column(column, [row.get(key) for row in values])
     return encoded

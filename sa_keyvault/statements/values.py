@@ -3,14 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from sqlalchemy import BindParameter, BooleanClauseList, ColumnElement, Table
+from sqlalchemy import BindParameter, BooleanClauseList, ColumnElement, Null, Table
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.dml import Insert, Update
 from sqlalchemy.sql.elements import BinaryExpression, ClauseElement, Grouping
 
 from sa_keyvault.statements.plans import TablePlan
 
-__all__ = ["bound_value", "column_key", "is_expression", "key_parameters", "parameter_name", "statement_values"]
+__all__ = [
+    "bound_value",
+    "column_key",
+    "is_expression",
+    "is_null",
+    "key_parameters",
+    "parameter_name",
+    "statement_values",
+]
 
 
 def column_key(statement: Insert | Update, table: Table, key: Any) -> str:
@@ -37,6 +45,11 @@ def is_expression(value: Any) -> bool:
     if hasattr(value, "__clause_element__"):
         value = value.__clause_element__()
     return isinstance(value, ClauseElement) and not isinstance(value, BindParameter)
+
+
+def is_null(value: Any) -> bool:
+    """Whether *value* is SQL's NULL itself, `null()`."""
+    return isinstance(value, Null)
 
 
 def parameter_name(key: str, value: Any) -> str:

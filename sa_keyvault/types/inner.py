@@ -19,6 +19,7 @@ from sqlalchemy import (
     Integer,
     Interval,
     LargeBinary,
+    Null,
     Numeric,
     PickleType,
     String,
@@ -146,7 +147,8 @@ def _json(inner: JSON, dialect: Dialect) -> ValueCodec:
     plain = codec.checked(Codec("json", encode, lambda plaintext: deserialize(plaintext.decode()), None))
 
     def encode_or_null(value: Any) -> bytes | None:
-        return None if value is None and inner.none_as_null else plain.encode(value)
+        is_null = isinstance(value, Null) or (value is None and inner.none_as_null)
+        return None if is_null else plain.encode(value)
 
     return ValueCodec(encode_or_null, plain.decode, None, None)
 

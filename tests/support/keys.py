@@ -94,4 +94,3 @@ def key_table(case: KeyCase, metadata: MetaData) -> Table:
         Column("email", Encrypted(String(100), area="identities")),
         Column("phone", Encrypted(String(40), area="identities")),
     )
-
