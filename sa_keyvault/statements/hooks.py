@@ -127,7 +127,14 @@ class StatementHooks:
             self._inserts.pending.abandon(context.connection)
 
     def _before_commit(self, connection: Connection, xid: Any = None) -> None:
-        self._ring.before_commit(connection)
+        try:
+            self._ring.before_commit(connection)
+        except BaseException:
+            # SQLAlchemy holds the transaction for ended now, and would give the connection back to its pool with
+            # everything still open on it, for the next user to commit
+            connection.dialect.do_rollback(connection.connection)
+            self._ring.after_transaction(drop_state(connection.info))
+            raise
         self._ring.after_transaction(drop_state(connection.info))
 
     def _after_rollback(self, connection: Connection, xid: Any = None, is_prepared: Any = None) -> None:
