@@ -6,6 +6,7 @@ from weakref import WeakSet
 from sqlalchemy import BindParameter, ColumnClause, CompoundSelect, Insert, Update
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import BinaryExpression
+from sqlalchemy.sql.selectable import SelectBase
 
 from sa_keyvault.errors import UnsupportedOperatorError, UnsupportedStatementError
 from sa_keyvault.statements.plans import Plans
@@ -61,12 +62,19 @@ def _refuse_comparison(expression: BinaryExpression[Any]) -> None:
     for column, other in ((expression.left, expression.right), (expression.right, expression.left)):
         if not isinstance(column, ColumnClause) or not isinstance(column.type, Encrypted):
             continue
-        if any(isinstance(part, BindParameter) for part in visitors.iterate(other)):
+        if _has_value(other):
             msg = (
                 f"{column} is encrypted, and is compared with a value that would be sent as it is; "
                 "select the rows by other columns and compare in Python"
             )
             raise UnsupportedOperatorError(msg)
+
+
+def _has_value(expression: Any) -> bool:
+    """Whether *expression* holds a value; those inside a subquery (its LIMIT) are none of this comparison."""
+    if isinstance(expression, SelectBase):
+        return False
+    return isinstance(expression, BindParameter) or any(map(_has_value, expression.get_children()))
 
 
 def _require_one_label(statement: CompoundSelect[Any]) -> None:
