@@ -92,6 +92,7 @@ def initialize(
         sa_keyvault.KeyStoreError: The store is another installation's, or lost.
         sa_keyvault.ConfigurationError: A column with values was declared with another label or area before.
     """
+    _require_utf8(connection)
     with _transaction(connection), store.exclusive(connection):
         store.create_tables(connection)
         if store.store_row(connection) is None:
@@ -101,6 +102,19 @@ def initialize(
         _remember_columns(connection, columns)
         connection.commit()
     return keys
+
+
+def _require_utf8(connection: Connection) -> None:
+    """Refuse a SQLite file of another encoding: its symbols would be read back in other bytes than were sealed."""
+    if connection.dialect.name != "sqlite":
+        return
+    encoding = connection.exec_driver_sql("PRAGMA encoding").scalar()
+    connection.rollback()
+    if encoding != "UTF-8":
+        msg = (
+            f"this SQLite database has the encoding {encoding}; encrypted columns need UTF-8, so dump and load it anew"
+        )
+        raise ConfigurationError(msg)
 
 
 @contextmanager
