@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, CreateEnginePlugin, Engine, MetaData, inspect, select, type_coerce
 from sqlalchemy.types import NullType
+from sqlalchemy.util.concurrency import in_greenlet
 
 from sa_keyvault import store
 from sa_keyvault.dialects import attach_ring, require_supported, ring_of
@@ -30,6 +31,9 @@ __all__ = ["KeyRing", "KeyVaultPlugin"]
 _T = TypeVar("_T")
 
 _UPDATE_LIMIT = 10_000
+
+# mappers are configured whenever the application likes, so the library listens from its import on
+listen_to_mappers()
 
 
 class KeyRing(Ring):
@@ -78,7 +82,6 @@ class KeyRing(Ring):
             msg = "the logger sqlalchemy.engine is at DEBUG, where it prints decrypted rows; use INFO"
             warnings.warn(msg, PlaintextLogWarning, stacklevel=2)
         attach_ring(sync_engine.dialect, self)
-        listen_to_mappers()
         StatementHooks(sync_engine, self, self.update_limit)
 
     def initialize(self, bind: "Engine | AsyncEngine | Connection", metadata: MetaData | None = None) -> None:
@@ -211,6 +214,9 @@ def _connection(bind: Engine | Connection) -> Iterator[Connection]:
             raise ConfigurationError(msg)
         yield bind
         return
+    if bind.dialect.is_async and not in_greenlet():
+        msg = "SQLite in memory has one connection only; use `await connection.run_sync(ring.initialize, metadata)`"
+        raise ConfigurationError(msg)
     with bind.connect() as connection:
         yield connection
 

@@ -84,9 +84,12 @@ class Encrypted(EncryptedDeclaration[_T]):
             if value is None:
                 return None
             if type(value) is not SealedValue:
+                # this frame would keep the plaintext in the error's traceback
+                del value
                 msg = (
                     f"a value of an encrypted column of area {area!r} is not bound to a row, so it was not sent; "
-                    "write it with an INSERT or UPDATE of the column's table on an engine that has a key ring"
+                    "write it with an INSERT or UPDATE statement of its own (not in a CTE) of the column's table, "
+                    "on an engine that has a key ring"
                 )
                 raise UnsupportedStatementError(msg, area=area)
             return value.envelope if to_driver is None else to_driver(value.envelope)
