@@ -17,6 +17,7 @@ have one reading.
 
 import datetime
 import decimal
+import re
 import uuid
 from dataclasses import dataclass, field
 from struct import Struct
@@ -39,6 +40,11 @@ __all__ = [
 
 _LENGTH = Struct(">I")
 _COUNT = Struct(">H")
+
+_MAX_LENGTH_DIGITS = 10  # a symbol of 10 GB is beyond every database
+# narrower than what Python reads: blanks, underscores and other digits are text to a database
+_INTEGER_TEXT = re.compile(r"[+-]?[0-9]{1,40}")
+_UUID_TEXT = re.compile(r"[0-9a-fA-F]{8}(-?)(?:[0-9a-fA-F]{4}\1){3}[0-9a-fA-F]{12}")
 
 
 def length_prefixed(*fields: bytes) -> bytes:
@@ -100,13 +106,21 @@ def split_symbols(suffix: bytes, count: int) -> tuple[bytes, tuple[bytes, ...]]:
     rest = suffix
     for _ in range(count):
         head, colon, digits = rest.rpartition(b":")
-        size = int(digits) if digits.isdigit() and digits == str(int(digits)).encode() else -1
-        if not colon or not 0 <= size <= len(head):
+        size = _parsed_length(digits)
+        if not colon or size is None or size > len(head):
             msg = f"{len(suffix)} bytes do not end in {count} symbols"
             raise BindingError(msg, size=len(suffix))
         rest, text = head[: len(head) - size], head[len(head) - size :]
         texts.insert(0, text)
     return rest, tuple(texts)
+
+
+def _parsed_length(digits: bytes) -> int | None:
+    """Return the length that *digits* say, or None where they are not its one decimal form."""
+    if not digits.isdigit() or len(digits) > _MAX_LENGTH_DIGITS:
+        return None
+    length = int(digits)
+    return length if digits == b"%d" % length else None
 
 
 def _refuse(value: object, kind: str) -> BindingError:
@@ -117,9 +131,11 @@ def canonical_integer(value: object) -> bytes:
     """Return an integer in decimal; accepts what a database stores as the same integer."""
     if isinstance(value, int):
         return b"%d" % value
-    if isinstance(value, (float, decimal.Decimal)) and value == value // 1:
+    if isinstance(value, float) and value.is_integer():
         return b"%d" % int(value)
-    if isinstance(value, str) and value.lstrip("+-").isdecimal() and value.isascii():
+    if isinstance(value, decimal.Decimal) and value.is_finite() and value == int(value):
+        return b"%d" % int(value)
+    if isinstance(value, str) and _INTEGER_TEXT.fullmatch(value):
         return b"%d" % int(value)
     raise _refuse(value, "integer")
 
@@ -144,10 +160,9 @@ def canonical_uuid(value: object) -> bytes:
     """Return a UUID as 32 lower-case hex digits."""
     if isinstance(value, uuid.UUID):
         return value.hex.encode()
-    try:
-        return uuid.UUID(str(value)).hex.encode()
-    except ValueError:
-        raise _refuse(value, "uuid") from None
+    if isinstance(value, str) and _UUID_TEXT.fullmatch(value):
+        return uuid.UUID(value).hex.encode()
+    raise _refuse(value, "uuid")
 
 
 def canonical_bytes(value: object) -> bytes:

@@ -73,6 +73,7 @@ _TIME = Struct(">BBBIi")
 _DATETIME = Struct(">HBBBBBIi")
 _INTERVAL = Struct(">iII")
 _NAME_LENGTH = Struct(">H")
+_INFINITIES = (math.inf, -math.inf)
 _NO_OFFSET = -(2**31)
 
 
@@ -139,9 +140,12 @@ def _encode_integer(value: Any) -> bytes:
 
 
 def _encode_float(value: Any) -> bytes:
-    if isinstance(value, (float, int, decimal.Decimal)):
-        return _FLOAT.pack(value)
-    raise _refuse(value, "float")
+    if not isinstance(value, (float, int, decimal.Decimal)):
+        raise _refuse(value, "float")
+    number = float(value)
+    if math.isinf(number) and not (isinstance(value, (float, decimal.Decimal)) and value in _INFINITIES):
+        raise _refuse(value, "float")
+    return _FLOAT.pack(number)
 
 
 def _encode_decimal(value: Any) -> bytes:

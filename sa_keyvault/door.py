@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Dialect
 from sqlalchemy.sql.elements import ColumnElement
 
-from sa_keyvault.errors import ConfigurationError, EncodingError
+from sa_keyvault.errors import ConfigurationError, EncodingError, MalformedEnvelopeError
 from sa_keyvault.keyring import Ring
 from sa_keyvault.statements import EncryptedColumn, Plans, TablePlan, encode_column
 
@@ -30,7 +30,15 @@ def open_value(ring: Ring, dialect: Dialect, column: Any, key: Any, stored: byte
     envelope = bytes(stored)
     opener = ring.openers(encrypted.area)[envelope[:5]]
     symbols = plan.symbols_of(encrypted, _row(encrypted, key))
-    return encrypted.values.decode(opener(envelope + symbols, encrypted.binding))
+    plaintext = opener(envelope + symbols, encrypted.binding)
+    try:
+        return encrypted.values.decode(plaintext)
+    except UnicodeDecodeError:
+        # its attributes hold the plaintext
+        size = len(plaintext)
+        del plaintext
+    msg = f"{encrypted.declaration.binding.label}: the opened value is no text: the column's inner type has changed"
+    raise MalformedEnvelopeError(msg, area=encrypted.area, size=size)
 
 
 def _find(column: Any, dialect: Dialect) -> tuple[TablePlan, EncryptedColumn]:

@@ -107,7 +107,13 @@ class InstallationKey(ABC):
         """
         data = _read_private_file(Path(path))
         secret = passphrase() if callable(passphrase) else passphrase
-        return SoftwareInstallationKey(_parse(data, secret, Path(path)))
+        try:
+            return SoftwareInstallationKey(_parse(data, secret, Path(path)))
+        except InstallationKeyError as error:
+            # the frames that it passed, and this one, would keep the passphrase in its traceback
+            refusal = error.with_traceback(None)
+            del secret, passphrase
+        raise refusal
 
 
 class SoftwareInstallationKey(InstallationKey):
@@ -264,12 +270,22 @@ def _parse(data: bytes, passphrase: bytes, path: Path) -> rsa.RSAPrivateKey:
             key = serialization.load_pem_private_key(data, passphrase)
         else:
             key = pkcs12.load_key_and_certificates(data, passphrase)[0]
-        if isinstance(key, rsa.RSAPrivateKey):
+        if isinstance(key, rsa.RSAPrivateKey) and passphrase and not _shows_key(data, key):
             return key
         problem = f"{path} holds no RSA private key"
+        if isinstance(key, rsa.RSAPrivateKey):
+            problem = f"{path} is not encrypted; encrypt it with `openssl pkcs8 -topk8 -scrypt`"
     if b"PRIVATE KEY-----" in data and b"ENCRYPTED" not in data:
         problem = f"{path} is not encrypted; encrypt it with `openssl pkcs8 -topk8 -scrypt`"
     raise InstallationKeyError(problem)
+
+
+def _shows_key(data: bytes, key: rsa.RSAPrivateKey) -> bool:
+    """Whether a file that opened has the private key unencrypted: PEM without the mark, PKCS#12 with a MAC only."""
+    if data.startswith(b"-----BEGIN"):
+        return b"ENCRYPTED" not in data
+    prime = key.private_numbers().p
+    return prime.to_bytes((prime.bit_length() + 7) // 8, "big") in data
 
 
 def _refuse_weak(key: rsa.RSAPrivateKey) -> None:
@@ -318,18 +334,29 @@ def _read_private_file(path: Path) -> bytes:
     except OSError as error:
         msg = f"{path} cannot be opened ({error.strerror}); a symlink is not followed"
         raise InstallationKeyError(msg) from None
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            msg = f"{path} is no regular file"
-            raise InstallationKeyError(msg)
-        if os.name == "posix" and status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
-            msg = f"{path} has mode {stat.S_IMODE(status.st_mode):04o}: others can reach it; run `chmod 600 {path}`"
-            raise InstallationKeyError(msg)
-        if status.st_size > MAX_FILE_SIZE:
-            msg = f"{path} has {status.st_size} bytes; no key file is larger than {MAX_FILE_SIZE}"
-            raise InstallationKeyError(msg, size=status.st_size)
-        return file.read(MAX_FILE_SIZE)
+    try:
+        _refuse_unsafe(path, os.fstat(descriptor))
+        return os.read(descriptor, MAX_FILE_SIZE)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
+    problem = None
+    folder = path.parent.stat()
+    if not stat.S_ISREG(status.st_mode):
+        problem = "is no regular file"
+    elif status.st_size > MAX_FILE_SIZE:
+        problem = f"has {status.st_size} bytes; no key file is larger than {MAX_FILE_SIZE}"
+    elif os.name == "posix" and status.st_uid not in (0, os.geteuid()):
+        problem = f"belongs to user {status.st_uid}; run `chown` to make it yours"
+    elif os.name == "posix" and status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+        problem = f"has mode {stat.S_IMODE(status.st_mode):04o}: others can reach it; run `chmod 600 {path}`"
+    elif os.name == "posix" and folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+        problem = "is in a folder that everybody may write, so it can be replaced; move it"
+    if problem:
+        msg = f"{path} {problem}"
+        raise InstallationKeyError(msg, size=status.st_size)
 
 
 def _write_private_file(path: Path, data: bytes) -> None:

@@ -59,6 +59,8 @@ class KeyState(enum.StrEnum):
         return self in (KeyState.ACTIVE, KeyState.RETIRED)
 
 
+_MASTER_SECRET_SIZE = 2 * (4 + 32)  # bytes; two length-prefixed halves
+
 _TRANSITIONS = frozenset(
     {
         (KeyState.ACTIVE, KeyState.RETIRED),
@@ -162,7 +164,7 @@ class MasterSecret:
         """
         joined = secret.expose()
         halves = joined[4:36], joined[40:72]
-        if length_prefixed(*halves) != joined:
+        if len(joined) != _MASTER_SECRET_SIZE or length_prefixed(*halves) != joined:
             msg = f"an unwrapped secret of {len(joined)} bytes is no master key"
             raise KeyRecordError(msg, size=len(joined))
         return cls(Secret(halves[0]), Secret(halves[1]))
@@ -278,7 +280,12 @@ def unwrap_working(record: WorkingRecord, master: MasterSecret) -> Secret:
 
 
 def data_key(record: WorkingRecord, master: MasterSecret) -> Secret:
-    """Derive the key that seals data: bound to version, suite, area and number, keyed by the binding key."""
+    """Derive the key that seals data: bound to version, suite, area and number, keyed by the binding key.
+
+    Raises:
+        sa_keyvault.KeyRecordError: A field of the record is not what was wrapped.
+        sa_keyvault.KeyStateError: The key is removed.
+    """
     purpose = (
         b"sa_keyvault/data-key/1",
         record.suite.encode(),
@@ -286,6 +293,9 @@ def data_key(record: WorkingRecord, master: MasterSecret) -> Secret:
         b"%d" % record.number,
     )
     secret = unwrap_working(record, master)
+    if record.state is KeyState.REMOVED:
+        msg = f"working key {record.number} of area {record.area!r} is removed: its secret was wiped"
+        raise KeyStateError(msg, key_number=record.number, area=record.area)
     return derive(secret, salt=master.binding, purpose=purpose, size=suite_named(record.suite).key_size)
 
 

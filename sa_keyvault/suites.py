@@ -104,6 +104,11 @@ class Aes256Gcm:
 
     def cipher(self, key: Secret) -> Cipher:
         """Return AES-256-GCM under *key* (32 bytes)."""
+        size = len(key.expose())
+        if size != self.key_size:
+            # AESGCM itself would take 16 and 24 bytes, and be AES-128 or AES-192
+            msg = f"a key of {size} bytes is no {self.name} key, which has {self.key_size}"
+            raise ConfigurationError(msg, size=size)
         return _GcmCipher(key)
 
 

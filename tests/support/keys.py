@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import (
     CHAR,
+    VARBINARY,
     BigInteger,
     Column,
     Date,
@@ -18,7 +19,6 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
-    VARBINARY,
     Unicode,
     Uuid,
 )

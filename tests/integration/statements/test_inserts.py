@@ -24,7 +24,7 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, registry
 from support.leaks import marked
 
 from sa_keyvault import Encrypted, KeyRing, UnsupportedStatementError
@@ -201,8 +201,6 @@ def test_identity(engine: Engine, ring: KeyRing, *, always: bool) -> None:
 
 def test_identity_through_the_orm(engine: Engine, ring: KeyRing, metadata: MetaData) -> None:
     """The ORM flushes rows with a GENERATED ALWAYS key, one and many."""
-    from sqlalchemy.orm import registry
-
     table = Table(
         "identity_key",
         metadata,

@@ -31,8 +31,8 @@ from sqlalchemy import (
     Time,
     Unicode,
     Uuid,
-    inspect,
     insert,
+    inspect,
     null,
     select,
     type_coerce,
@@ -44,7 +44,7 @@ from sqlalchemy.orm import Session, registry
 from sqlalchemy.types import NullType, TypeDecorator
 from support.leaks import marked
 
-from sa_keyvault import ConfigurationError, Encrypted, EncodingError, KeyRing, storage_length
+from sa_keyvault import ConfigurationError, EncodingError, Encrypted, KeyRing, storage_length
 
 ZONE = datetime.timezone(datetime.timedelta(hours=5, minutes=45))
 
@@ -86,7 +86,7 @@ VALUES: list[tuple[Any, list[Any]]] = [
     (Boolean(), [True, False]),
     (Date(), [datetime.date(1, 1, 1), datetime.date(9999, 12, 31)]),
     (Time(), [datetime.time(0, 0), datetime.time(23, 59, 59, 999_999), datetime.time(1, 2, tzinfo=ZONE)]),
-    (DateTime(), [datetime.datetime(2026, 11, 23, 20, 49, 1, 2)]),
+    (DateTime(), [datetime.datetime(2026, 11, 23, 20, 49, 1, 2)]),  # noqa: DTZ001 - naive on purpose
     (
         DateTime(timezone=True),
         [datetime.datetime(2026, 11, 23, 20, 49, 1, 2, ZONE), datetime.datetime.now(datetime.UTC)],

@@ -1,0 +1,452 @@
+"""The binding context: one reading only, whatever the labels and symbols are."""
+
+import datetime
+import decimal
+import itertools
+import uuid
+from collections.abc import Callable, Iterable
+from struct import Struct
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sa_keyvault import binding
+from sa_keyvault.binding import Binding, Label, split_symbols, symbol
+from sa_keyvault.envelope import Opener, Sealer, opener, sealer
+from sa_keyvault.errors import AuthenticationError, BindingError
+from sa_keyvault.suites import AES_256_GCM, random_secret
+
+Row = tuple[bytes, ...]
+
+_LENGTH, _COUNT = Struct(">I"), Struct(">H")
+
+# the characters that symbols are made of, so that one can look like the end of another
+_TEXTS = st.one_of(st.binary(max_size=12), st.text("0123456789:", max_size=12).map(str.encode))
+_ROWS = st.lists(_TEXTS, min_size=1, max_size=4).map(tuple)
+_NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+_LABELS = st.lists(_NAMES, min_size=1, max_size=4).map(lambda parts: Label(tuple(parts)))
+
+
+def _joined(row: Row) -> bytes:
+    return b"".join(map(symbol, row))
+
+
+def _strings(alphabet: bytes, longest: int) -> list[bytes]:
+    return [bytes(text) for size in range(longest + 1) for text in itertools.product(alphabet, repeat=size)]
+
+
+# -- labels and symbols have one reading -------------------------------------------------------------------------------
+
+
+def _fields(joined: bytes) -> Iterable[bytes]:
+    """Take apart what `length_prefixed` joined."""
+    while joined:
+        (size,) = _LENGTH.unpack_from(joined)
+        assert len(joined) >= 4 + size
+        yield joined[4 : 4 + size]
+        joined = joined[4 + size :]
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=20)))
+@example([b"", b""])
+def test_length_prefixed_has_an_inverse(fields: list[bytes]) -> None:
+    """Fields behind their lengths can be told apart again, so no two sequences are joined alike (R-16)."""
+    assert fields == list(_fields(binding.length_prefixed(*fields)))
+
+
+def test_length_prefixed_layout() -> None:
+    """Each field stands behind its length, 4 bytes big-endian."""
+    assert binding.length_prefixed(b"", b"ab") == bytes.fromhex("00000000 00000002 6162")
+
+
+@settings(deadline=None)
+@given(_LABELS)
+def test_label_has_an_inverse(label: Label) -> None:
+    """The bytes of a label give back its parts, so labels are injective (R-15, R-16)."""
+    assert label.parts == tuple(part.decode() for part in _fields(bytes(label)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("", "a", "b"), ("a", "b")),
+        (("a.b",), ("a", "b")),
+        (("a", "bc", "d"), ("ab", "c", "d")),
+        (("", "a", "b"), ("", "", "ab")),
+        (("caf\u00e9",), ("cafe\u0301",)),
+    ],
+)
+def test_labels_that_look_alike_differ(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    """Labels that read alike, or whose joined texts are the same, have different bytes (R-16, A-5)."""
+    assert bytes(Label(one)) != bytes(Label(other))
+
+
+def test_label_text() -> None:
+    """A label reads as a dotted name without the schema that is not there."""
+    assert [str(Label(("", "claimant", "email"))), str(Label(("x", "claimant", "email")))] == [
+        "claimant.email",
+        "x.claimant.email",
+    ]
+
+
+def _read_context(context: bytes) -> tuple[Label, Row]:
+    """Read a binding context, from label to symbols, as the module's docstring lays it out."""
+    (size,) = _LENGTH.unpack_from(context)
+    label = Label(tuple(part.decode() for part in _fields(context[4 : 4 + size])))
+    (count,) = _COUNT.unpack_from(context, 4 + size)
+    rest, row = split_symbols(context[6 + size :], count)
+    assert rest == b""
+    return label, row
+
+
+@settings(deadline=None)
+@given(_LABELS, _ROWS)
+@example(Label(("t",)), (b"1", b"23"))
+@example(Label(("t",)), (b"12", b"3"))
+@example(Label(("t",)), (b"1", b"2", b"3"))
+def test_context_has_an_inverse(label: Label, row: Row) -> None:
+    """Label and symbols can be read from the context again, so no two rows of any columns share one (R-15, R-16)."""
+    assert (label, row) == _read_context(Binding(label, len(row)).prefix + _joined(row))
+
+
+def test_context_layout() -> None:
+    """The context is length and bytes of the label, number of symbols, symbols (R-16)."""
+    expected = (
+        "00000011"  # length of the label
+        "00000000 00000001 74 00000004 6e616d65"  # schema, table, column
+        "0002"  # number of symbols
+        "3132333435 3a 35"  # 12345:5
+        "61 3a 31"  # a:1
+    )
+    context = Binding(Label(("", "t", "name")), 2).prefix + _joined((b"12345", b"a"))
+    assert bytes.fromhex(expected) == context
+
+
+def test_contexts_are_all_different() -> None:
+    """Every label and row over short alphabets has a context of its own (R-16, A-53)."""
+    names = ["", "1", ":"]
+    labels = [Label(parts) for count in (1, 2) for parts in itertools.product(names, repeat=count)]
+    texts = _strings(b"1:", 2)
+    rows = [row for count in (1, 2, 3) for row in itertools.product(texts, repeat=count)]
+    contexts = {Binding(label, len(row)).prefix + _joined(row) for label in labels for row in rows}
+    assert len(labels) * len(rows) == len(contexts)
+
+
+# -- symbols are parsed from the right ---------------------------------------------------------------------------------
+
+
+def test_symbol_layout() -> None:
+    """A symbol is its text, a colon, and its length in bytes in decimal."""
+    assert [symbol(b"12345"), symbol(b""), symbol("é".encode())] == [b"12345:5", b":0", b"\xc3\xa9:2"]
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=40), _ROWS)
+@example(b"x5:", (b"admin",))
+@example(b"1", (b"", b""))
+def test_split_is_the_inverse_of_joining(stored: bytes, row: Row) -> None:
+    """Symbols are found at the right end of any bytes, and what stands before them is left (R-16)."""
+    assert (stored, row) == split_symbols(stored + _joined(row), len(row))
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [b"", b"1", b"5", b":", b"a:", b":1", b"ab:3", b"a:01", b"a:+1", b"a:-1", b"a: 1", b"a:1 ", b"a:1\n", b"a:\xb9"],
+)
+def test_split_refuses_what_joining_never_makes(suffix: bytes) -> None:
+    """Missing colons, lengths that are not minimal and lengths that do not fit are refused (A-18)."""
+    with pytest.raises(BindingError):
+        split_symbols(suffix, 1)
+
+
+def test_split_refuses_a_length_that_python_would_not_read() -> None:
+    """A length of thousands of digits is refused like any other that does not fit (A-18)."""
+    with pytest.raises(BindingError):
+        split_symbols(b"a:" + b"1" * 5_000, 1)
+
+
+def test_split_refuses_too_few_symbols() -> None:
+    """A row with one symbol is no row with two (R-16)."""
+    with pytest.raises(BindingError):
+        split_symbols(b"a:1", 2)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=24), st.integers(1, 3))
+def test_split_reads_nothing_that_joining_does_not_make(suffix: bytes, count: int) -> None:
+    """Whatever is parsed joins to the same bytes again; everything else is a BindingError (R-16)."""
+    try:
+        rest, row = split_symbols(suffix, count)
+    except BindingError:
+        return
+    assert (suffix, count) == (rest + _joined(row), len(row))
+
+
+# -- stored bytes cannot become part of a symbol -----------------------------------------------------------------------
+
+
+def _stolen(rows: Iterable[Row], join: Callable[[Row], bytes]) -> list[tuple[Row, bytes, Row]]:
+    """Return each row whose value would open in another row with some of its symbols among the stored bytes."""
+    owner = {join(row): row for row in rows}
+    return [
+        (row, suffix[:split], owner[suffix[split:]])
+        for suffix, row in owner.items()
+        for split in range(1, len(suffix))
+        if suffix[split:] in owner
+    ]
+
+
+_SINGLE = [(text,) for text in _strings(b"12:x", 5)]
+_DOUBLE = list(itertools.product(_strings(b"12:", 3), repeat=2))
+_TRIPLE = list(itertools.product(_strings(b"1:", 2), repeat=3))
+
+
+@pytest.mark.parametrize("rows", [_SINGLE, _DOUBLE, _TRIPLE], ids=["one symbol", "two symbols", "three symbols"])
+def test_no_split_of_a_suffix_names_another_row(rows: list[Row]) -> None:
+    """Over all rows of short alphabets, no part of a row's symbols moved into the stored bytes leaves another row."""
+    assert _stolen(rows, _joined) == []
+
+
+def test_the_search_finds_what_a_length_in_front_allows() -> None:
+    """With the length in front of a symbol the same search finds the known pair, so it can find one (A-53)."""
+    rows = [(b"x5:admin",), (b"admin",)]
+    found = _stolen(rows, lambda row: b"".join(b"%d:%b" % (len(text), text) for text in row))
+    assert found == [((b"x5:admin",), b"8:x", (b"admin",))]
+
+
+def test_the_search_finds_what_an_uncounted_row_allows() -> None:
+    """Rows with different numbers of symbols do collide: the number must be authenticated, as it is (A-53)."""
+    assert _stolen([(b"1", b"2"), (b"2",)], _joined) == [((b"1", b"2"), b"1:1", (b"2",))]
+
+
+def _cipher() -> tuple[Sealer, Opener]:
+    cipher = AES_256_GCM.cipher(random_secret(32))
+    return sealer(1, AES_256_GCM, cipher), opener(AES_256_GCM, cipher)
+
+
+_SEAL, _OPEN = _cipher()
+
+
+def _opens(stored: bytes, prefix: bytes, row: Row) -> bool:
+    try:
+        return _OPEN(stored + _joined(row), prefix) == b"plaintext"
+    except AuthenticationError:
+        return False
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3).flatmap(lambda count: st.tuples(*[st.tuples(*[_TEXTS] * count)] * 2)))
+@example(((b"x5:admin",), (b"admin",)))
+@example(((b"1", b"23"), (b"12", b"3")))
+def test_no_stored_bytes_open_in_another_row(rows: tuple[Row, Row]) -> None:
+    """An envelope with any part of its row's symbols behind it opens in its own row only (R-21, A-1, A-6, A-53)."""
+    own, other = rows
+    prefix = Binding(Label(("t",)), len(own)).prefix
+    envelope, symbols = _SEAL(b"plaintext", prefix, _joined(own)), _joined(own)
+    tails = [symbols[:split] for split in range(len(symbols) + 1)]
+    opened = [tail for tail in tails if _opens(envelope + tail, prefix, other)]
+    assert opened == ([b""] if own == other else [])
+
+
+@settings(deadline=None)
+@given(st.tuples(_ROWS, _ROWS).filter(lambda rows: len(rows[0]) != len(rows[1])))
+@example(((b"1", b"2"), (b"2",)))
+def test_no_stored_bytes_open_in_a_row_with_other_symbols(rows: tuple[Row, Row]) -> None:
+    """The number of symbols is authenticated: no tail makes up for a symbol more or less (R-21, A-53)."""
+    own, other = rows
+    prefix, foreign = (Binding(Label(("t",)), len(row)).prefix for row in rows)
+    envelope, symbols = _SEAL(b"plaintext", prefix, _joined(own)), _joined(own)
+    tails = [symbols[:split] for split in range(len(symbols) + 1)]
+    assert [tail for tail in tails if _opens(envelope + tail, foreign, other)] == []
+
+
+@settings(deadline=None)
+@given(_LABELS, _LABELS, _ROWS)
+def test_no_envelope_opens_in_another_column(own: Label, other: Label, row: Row) -> None:
+    """An envelope opens under the label it was sealed under, and no other (R-21, A-2, A-3)."""
+    envelope = _SEAL(b"plaintext", Binding(own, len(row)).prefix, _joined(row))
+    assert (own == other) == _opens(envelope, Binding(other, len(row)).prefix, row)
+
+
+# -- canonical text ----------------------------------------------------------------------------------------------------
+
+_KEY = uuid.UUID("7d444840-9dc0-11d1-b245-5ffdce74fad2")
+_HEX = b"7d4448409dc011d1b2455ffdce74fad2"
+
+
+@pytest.mark.parametrize("value", [1, True, 1.0, decimal.Decimal(1), decimal.Decimal("1.00"), "1", "+1", "01"])
+def test_integer_has_one_form(value: object) -> None:
+    """What a database stores as one integer has one canonical text (R-17, A-54)."""
+    assert binding.canonical_integer(value) == b"1"
+
+
+@settings(deadline=None)
+@given(st.integers())
+@example(-(2**63))
+@example(2**63 - 1)
+@example(0)
+def test_integer_is_decimal(value: int) -> None:
+    """An integer is written in decimal, so different integers differ (R-16)."""
+    assert str(value).encode() == binding.canonical_integer(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, "", "-", "+", "1.0", "1e3", "0x1", "1_0", " 1", "1 ", "\u0661", b"1", [1]),
+        *(1.5, float("nan"), float("inf"), decimal.Decimal("1.5"), decimal.Decimal("NaN")),
+        *("--5", "+-5", "5" * 5_000),
+        *(decimal.Decimal("Infinity"), decimal.Decimal("sNaN")),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_integer_refuses(value: object) -> None:
+    """What names no integer is refused with the library's own error (R-17, A-54)."""
+    with pytest.raises(BindingError):
+        binding.canonical_integer(value)
+
+
+def test_integer_of_a_large_decimal() -> None:
+    """A whole decimal of any size is the integer it equals: the decimal context's precision has no part in it."""
+    assert binding.canonical_integer(decimal.Decimal("1E+30")) == b"1" + b"0" * 30
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+@example("")
+@example("a\x00b")
+@example("\U0001f511")
+@example("k" * 100_000)
+def test_text_is_utf8(value: str) -> None:
+    """Text of any length and content has its UTF-8 as canonical text (A-62)."""
+    assert value == binding.canonical_text(value).decode()
+
+
+def test_text_keeps_what_a_collation_ignores() -> None:
+    """Case, accents, normal forms and trailing blanks tell texts apart (A-55)."""
+    texts = ["abc", "ABC", "\u00e1bc", "a\u0301bc", "abc "]
+    assert len(texts) == len({binding.canonical_text(text) for text in texts})
+
+
+@pytest.mark.parametrize("value", [None, 1, True, b"a", ["a"], _KEY])
+def test_text_refuses(value: object) -> None:
+    """What is no text is refused, not converted: 1 is not '1' (A-54, A-58)."""
+    with pytest.raises(BindingError):
+        binding.canonical_text(value)
+
+
+@pytest.mark.parametrize("value", ["\ud800", "a\udfffb"])
+def test_text_refuses_lone_surrogates(value: str) -> None:
+    """A text that has no UTF-8 form is refused with the library's own error (A-62)."""
+    with pytest.raises(BindingError, match="lone surrogates"):
+        binding.canonical_text(value)
+
+
+@pytest.mark.parametrize("value", ["ab", "ab ", "ab        "])
+def test_trimmed_text_has_one_form(value: str) -> None:
+    """The blanks that databases add to or strip from a CHAR are no part of its canonical text (A-56)."""
+    assert binding.canonical_trimmed_text(value) == b"ab"
+
+
+@pytest.mark.parametrize("value", [" ab", "a b", "ab\t", "ab\n", "ab\u00a0", "ab\x00"])
+def test_trimmed_text_keeps_everything_else(value: str) -> None:
+    """Only blanks at the end are stripped: databases keep all others (A-56)."""
+    assert value.encode() == binding.canonical_trimmed_text(value)
+
+
+@pytest.mark.parametrize("value", [None, 1, b"ab", "\ud800"])
+def test_trimmed_text_refuses(value: object) -> None:
+    """A CHAR refuses what a text refuses (A-62)."""
+    with pytest.raises(BindingError):
+        binding.canonical_trimmed_text(value)
+
+
+@pytest.mark.parametrize("value", [_KEY, str(_KEY), str(_KEY).upper(), _KEY.hex, _KEY.hex.upper()])
+def test_uuid_has_one_form(value: object) -> None:
+    """A UUID object and its usual texts have one canonical text (A-61)."""
+    assert binding.canonical_uuid(value) == _HEX
+
+
+@settings(deadline=None)
+@given(st.uuids(), st.uuids())
+def test_uuid_is_injective(one: uuid.UUID, other: uuid.UUID) -> None:
+    """Different UUIDs have different canonical texts, 32 hex digits each (R-16)."""
+    texts = binding.canonical_uuid(one), binding.canonical_uuid(other)
+    assert (one == other, 32, 32) == (texts[0] == texts[1], len(texts[0]), len(texts[1]))
+
+
+@pytest.mark.parametrize("value", [None, "", "7d44", 5, _KEY.bytes, "g" * 32, _KEY.hex + "0"])
+def test_uuid_refuses(value: object) -> None:
+    """What is no UUID is refused (A-61)."""
+    with pytest.raises(BindingError):
+        binding.canonical_uuid(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [" " + "1" * 31, "1" * 31 + "\n", "1_" * 15 + "11", "\uff11" * 32, int("1" * 32)],
+    ids=["leading blank", "trailing newline", "underscores", "full-width digits", "integer"],
+)
+def test_uuid_refuses_what_only_python_reads(value: object) -> None:
+    """A text that Python's parser takes for a UUID but no database does is refused (R-17, A-61)."""
+    with pytest.raises(BindingError):
+        binding.canonical_uuid(value)
+
+
+@pytest.mark.parametrize("value", [b"\x00\xff", bytearray(b"\x00\xff"), memoryview(b"\x00\xff")])
+def test_bytes_have_one_form(value: object) -> None:
+    """Bytes are written in lower-case hex, whatever a driver returns them as (A-54)."""
+    assert binding.canonical_bytes(value) == b"00ff"
+
+
+@settings(deadline=None)
+@given(st.binary())
+def test_bytes_have_an_inverse(value: bytes) -> None:
+    """The hex digits give back the bytes, so different bytes differ (R-16)."""
+    assert value == bytes.fromhex(binding.canonical_bytes(value).decode())
+
+
+@pytest.mark.parametrize("value", [None, "00ff", 255, [0, 255]])
+def test_bytes_refuse(value: object) -> None:
+    """What are no bytes is refused (A-54)."""
+    with pytest.raises(BindingError):
+        binding.canonical_bytes(value)
+
+
+@settings(deadline=None)
+@given(st.dates())
+@example(datetime.date(1, 1, 1))
+@example(datetime.date(9999, 12, 31))
+def test_date_has_an_inverse(value: datetime.date) -> None:
+    """A date is written in ISO 8601 with four digits of the year, so different dates differ (R-16)."""
+    text = binding.canonical_date(value).decode()
+    assert (value, 10) == (datetime.date.fromisoformat(text), len(text))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "2026-11-23", 20261123, datetime.datetime(2026, 11, 23, tzinfo=datetime.UTC), datetime.time(0)],
+)
+def test_date_refuses(value: object) -> None:
+    """A moment is no date, and neither is a text: databases would store something else (A-57)."""
+    with pytest.raises(BindingError):
+        binding.canonical_date(value)
+
+
+_CANONICAL = [
+    binding.canonical_integer,
+    binding.canonical_text,
+    binding.canonical_trimmed_text,
+    binding.canonical_uuid,
+    binding.canonical_bytes,
+    binding.canonical_date,
+]
+
+
+@pytest.mark.parametrize("canonical", _CANONICAL)
+def test_missing_value_is_refused(canonical: Callable[[object], bytes]) -> None:
+    """NULL names no row, and is not the empty text either (R-18, A-58)."""
+    with pytest.raises(BindingError, match="NoneType"):
+        canonical(None)
