@@ -18,7 +18,7 @@ check: $(VENV)/.installed-check $(VENV)-wheel/.made docs ## lint, types, docs
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python tests/typing examples
 	$(VENV)-wheel/bin/python -m pip install --quiet --force-reinstall --no-deps .
-	cd $(VENV)-wheel && ../$(BIN)/pyright --pythonpath bin/python --verifytypes sa_keyvault --ignoreexternal
+	cd $(VENV)-wheel && VIRTUAL_ENV=$$PWD PATH=$$PWD/bin:$$PATH ../$(BIN)/pyright --verifytypes sa_keyvault --ignoreexternal
 
 docs: $(VENV)/.installed-check ## build the documentation, warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -n -q docs docs/_build

@@ -228,7 +228,7 @@ class RowSymbol:
 class RowBytes(ColumnElement[Any]):
     """An envelope followed by the symbols of its row, as one value of bytes."""
 
-    inherit_cache = True
+    inherit_cache: bool | None = True
 
     def __init__(self, envelope: ColumnElement[Any], symbols: tuple[RowSymbol, ...], type_: TypeEngine[Any]) -> None:
         self.envelope = envelope

@@ -64,7 +64,7 @@ _TABLE_OPTIONS: dict[str, Any] = {
     for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
 }
 
-tables = MetaData()
+tables: MetaData = MetaData()
 
 _store = Table(
     "keyvault_store",

@@ -71,7 +71,7 @@ class Ring:
             msg = f"refresh_seconds={refresh_seconds} is negative"
             raise ConfigurationError(msg)
         self.installation_key = installation_key
-        self.provisioning = provisioning or Provisioning.default()
+        self.provisioning: Provisioning = provisioning or Provisioning.default()
         self.refresh_seconds = refresh_seconds
         self.working_keys_per_area = working_keys_per_area
         self.messages_per_key = messages_per_key

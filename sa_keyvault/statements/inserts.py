@@ -59,7 +59,7 @@ class Inserts:
 
     def __init__(self, ring: Ring) -> None:
         self._ring = ring
-        self.pending = PendingInserts(ring)
+        self.pending: PendingInserts = PendingInserts(ring)
 
     def prepare(
         self,

@@ -22,8 +22,8 @@ _BATCH_PREFIX = "_alembic_tmp_"
 class EncryptedDeclaration(TypeDecorator[_T], Generic[_T]):
     """The arguments of an encrypted column; `Encrypted` says what they mean."""
 
-    impl = LargeBinary
-    cache_ok = True
+    impl: type[TypeEngine[Any]] | TypeEngine[Any] = LargeBinary
+    cache_ok: bool | None = True
 
     # positional-or-keyword, and kept under the same public names: SQLAlchemy makes its statement-cache key of
     # just these; keyword-only or private ones drop out, and a statement runs with another one's settings
@@ -44,8 +44,8 @@ class EncryptedDeclaration(TypeDecorator[_T], Generic[_T]):
         self.inner = instance
         self.area = area
         self.context = context
-        self.bind_to = tuple(bind_to)
-        self.should_evaluate_none = instance.should_evaluate_none
+        self.bind_to: tuple[str, ...] = tuple(bind_to)
+        self.should_evaluate_none: bool = instance.should_evaluate_none
 
     def __repr__(self) -> str:
         given = [repr(self.inner)]

@@ -40,7 +40,7 @@ class Encrypted(EncryptedDeclaration[_T]):
     """
 
     # not inherited: SQLAlchemy asks each class for it
-    cache_ok = True
+    cache_ok: bool | None = True
 
     # -- what the ORM asks about values ------------------------------------------------------------------------------
 

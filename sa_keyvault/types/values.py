@@ -28,8 +28,8 @@ class SealedValue:
     __slots__ = ("envelope", "plaintext")
 
     def __init__(self, envelope: bytes, plaintext: Any) -> None:
-        self.envelope = envelope
-        self.plaintext = plaintext
+        self.envelope: bytes = envelope
+        self.plaintext: Any = plaintext
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {len(self.envelope)} bytes>"
@@ -49,7 +49,7 @@ class RowValue(UserDefinedType[Any]):
         symbol_count: How many symbols name its row.
     """
 
-    cache_ok = True
+    cache_ok: bool | None = True
 
     def __init__(self, inner: TypeEngine[Any], area: str, label: Label, symbol_count: int) -> None:
         self.inner = inner
