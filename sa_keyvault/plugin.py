@@ -14,7 +14,7 @@ from sa_keyvault import store
 from sa_keyvault.dialects import attach_ring, require_supported, ring_of
 from sa_keyvault.door import open_value, seal_value
 from sa_keyvault.envelope import FORMAT
-from sa_keyvault.errors import ConfigurationError, PlaintextLogWarning
+from sa_keyvault.errors import ConfigurationError, KeyVaultError, PlaintextLogWarning
 from sa_keyvault.installation import InstallationKey
 from sa_keyvault.keyring import DeclaredColumn, PrivateConnection, Ring, drop_state, initialize, is_in_memory
 from sa_keyvault.statements import StatementHooks
@@ -142,7 +142,13 @@ class KeyRing(Ring):
                 self.after_transaction(drop_state(connection.info))
             return envelope
 
-        return self._run(work)
+        try:
+            return self._run(work)
+        except KeyVaultError as error:
+            # the frames that it passed, and this one, would keep the plaintext in its traceback
+            refusal = error.with_traceback(None)
+            del value
+        raise refusal
 
     def open(self, column: Any, key: Any, stored: bytes) -> Any:
         """Return the value in the envelope *stored*, read from *column* in the row that *key* names.

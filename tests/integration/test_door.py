@@ -1,0 +1,89 @@
+"""The door for raw pipelines, and the attack on the binding with every stored tail."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, String, Table, bindparam, insert, select, text
+from support.leaks import marked
+
+from sa_keyvault import AuthenticationError, ConfigurationError, EncodingError, Encrypted, KeyRing
+
+
+@pytest.fixture
+def table(engine: Engine, ring: KeyRing) -> Table:
+    """A table with a text key and two symbols."""
+    result = Table(
+        "door",
+        MetaData(),
+        Column("id", String(40), primary_key=True),
+        Column("tenant", Integer, nullable=False),
+        Column("email", Encrypted(String(100), bind_to=("tenant",))),
+        Column("data", Encrypted(LargeBinary)),
+    )
+    ring.initialize(engine, result.metadata)
+    result.create(engine)
+    return result
+
+
+def raw(engine: Engine, statement: str, **parameters: Any) -> Any:
+    """Run raw SQL."""
+    with engine.begin() as connection:
+        prepared = text(statement)
+        if "stored" in parameters:
+            prepared = prepared.bindparams(bindparam("stored", type_=LargeBinary))
+        result = connection.execute(prepared, parameters)
+        return result.scalar() if result.returns_rows else None
+
+
+def test_sealed_outside_and_read_inside(engine: Engine, table: Table, ring: KeyRing) -> None:
+    """A value that the door sealed is stored by raw SQL and read by the ORM's query."""
+    stored = ring.seal(table.c.email, {"id": "a", "tenant": 5}, marked("x"))
+    raw(engine, "INSERT INTO door (id, tenant, email) VALUES ('a', 5, :stored)", stored=stored)
+    with engine.connect() as connection:
+        assert connection.execute(select(table.c.email)).scalar() == marked("x")
+
+
+def test_sealed_inside_and_opened_outside(engine: Engine, table: Table, ring: KeyRing) -> None:
+    """A value that an INSERT sealed is read by raw SQL and opened by the door."""
+    with engine.begin() as connection:
+        connection.execute(insert(table), {"id": "a", "tenant": 5, "email": marked("x"), "data": b""})
+    stored = raw(engine, "SELECT email FROM door")
+    assert ring.open(table.c.email, ("a", 5), stored) == marked("x")
+    with pytest.raises(AuthenticationError):
+        ring.open(table.c.email, ("a", 6), stored)
+    with pytest.raises(AuthenticationError):
+        ring.open(table.c.data, "a", stored)
+
+
+def test_wrong_use(table: Table, ring: KeyRing) -> None:
+    """Missing symbols, other columns and None are refused with what to give."""
+    with pytest.raises(ConfigurationError, match="id, tenant"):
+        ring.seal(table.c.email, "a", marked("x"))
+    with pytest.raises(ConfigurationError, match="no encrypted column"):
+        ring.seal(table.c.id, "a", marked("x"))
+    with pytest.raises(EncodingError, match="NULL"):
+        ring.seal(table.c.data, "a", None)
+
+
+def test_no_stored_tail_opens_in_another_row(engine: Engine, table: Table, ring: KeyRing) -> None:
+    """Stored bytes that run on into a symbol open in no other row, for every tail of the symbols (A-53).
+
+    With a length in front of a symbol, a value of row `x5:admin` opened in row `admin`.
+    """
+    victims = ["admin", "n", "5:admin", "", "admin:5"]
+    for number, source in enumerate(("x5:admin", "admin:5:admin", ":", "a:1n", "x5:admin:5")):
+        with engine.begin() as connection:
+            connection.execute(table.delete())
+            connection.execute(
+                insert(table), {"id": source, "tenant": number, "email": None, "data": marked("x").encode()}
+            )
+        envelope = bytes(raw(engine, "SELECT data FROM door"))
+        symbols = f"{source}:{len(source)}".encode()
+        for victim in victims:
+            with engine.begin() as connection:
+                connection.execute(table.delete())
+                connection.execute(insert(table), {"id": victim, "tenant": 1})
+            for cut in range(len(symbols) + 1):
+                raw(engine, "UPDATE door SET data = :stored", stored=envelope + symbols[:cut])
+                with engine.connect() as connection, pytest.raises(AuthenticationError):
+                    connection.execute(select(table.c.data)).all()
