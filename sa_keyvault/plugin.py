@@ -31,6 +31,7 @@ __all__ = ["KeyRing", "KeyVaultPlugin"]
 _T = TypeVar("_T")
 
 _UPDATE_LIMIT = 10_000
+_SAMPLE = 100  # values; a column that is being encrypted in place has both kinds
 
 # mappers are configured whenever the application likes, so the library listens from its import on
 listen_to_mappers()
@@ -101,6 +102,9 @@ class KeyRing(Ring):
             sa_keyvault.ConfigurationError: A column cannot be honoured, or was changed while it has values.
         """
         sync_bind = bind if isinstance(bind, (Engine, Connection)) else bind.sync_engine
+        if isinstance(sync_bind, Connection) and sync_bind.in_transaction():
+            msg = "ring.initialize() runs in a transaction of its own; call it before this connection begins one"
+            raise ConfigurationError(msg)
         engine = sync_bind.engine
         if not _has_ring(engine):
             self.attach(engine)
@@ -215,9 +219,6 @@ def _private_connection(bind: Engine | Connection) -> PrivateConnection | None:
 @contextmanager
 def _connection(bind: Engine | Connection) -> Iterator[Connection]:
     if isinstance(bind, Connection):
-        if bind.in_transaction():
-            msg = "ring.initialize() runs in a transaction of its own; call it before this connection begins one"
-            raise ConfigurationError(msg)
         yield bind
         return
     if bind.dialect.is_async and not in_greenlet():
@@ -242,9 +243,9 @@ def _declared(declaration: Declaration) -> DeclaredColumn:
             return False
         if column.name not in {found["name"] for found in inspector.get_columns(table.name, schema=schema)}:
             return False
-        raw = select(type_coerce(column, NullType())).where(column.is_not(None)).limit(1)
-        stored = store.execute(connection, raw).scalar()
-        return isinstance(stored, (bytes, memoryview)) and bytes(stored[:1]) == bytes([FORMAT])
+        raw = select(type_coerce(column, NullType())).where(column.is_not(None)).limit(_SAMPLE)
+        found = store.execute(connection, raw).scalars()
+        return any(isinstance(stored, (bytes, memoryview)) and stored[:1] == bytes([FORMAT]) for stored in found)
 
     row = store.ColumnRow(
         schema_name=str(table.schema or ""),

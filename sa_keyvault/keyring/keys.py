@@ -92,9 +92,9 @@ class KeySet:
 
     def sealer(self, record: WorkingRecord) -> Sealer:
         """Return the function that seals under a working key of these."""
-        secret = self._secret_of(record)
+        key = data_key(record, self._secret_of(record))
         suite = suite_named(record.suite)
-        return sealer(record.number, suite, suite.cipher(data_key(record, secret)))
+        return sealer(record.number, suite, suite.cipher(key))
 
     def opener(self, record: WorkingRecord, area: str) -> Opener:
         """Return the function that opens what a working key sealed, for a column of *area*.
@@ -108,8 +108,9 @@ class KeySet:
             msg = f"working key {record.number} belongs to area {record.area!r}, the column to area {area!r}"
             raise MalformedEnvelopeError(msg, key_number=record.number, area=area)
         self._require_opening(record)
+        key = data_key(record, self._secret_of(record))
         suite = suite_named(record.suite)
-        return opener(suite, suite.cipher(data_key(record, self._secret_of(record))))
+        return opener(suite, suite.cipher(key))
 
     def _note_active(self, record: WorkingRecord) -> None:
         master = self._masters.get(record.master_id)

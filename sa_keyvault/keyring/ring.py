@@ -97,7 +97,12 @@ class Ring:
     # -- reading -------------------------------------------------------------------------------------------------
 
     def openers(self, area: str) -> Openers:
-        """Return the openers of *area*: one object for the ring's whole life, looked into once per value."""
+        """Return the openers of *area*: one object for the ring's whole life, looked into once per value.
+
+        Raises:
+            sa_keyvault.ConfigurationError: The ring is not initialized.
+        """
+        self._require_keys()
         return self._openers.setdefault(area, Openers(area, self._find_opener))
 
     def _find_opener(self, area: str, prefix: bytes) -> tuple[Opener, bool]:
@@ -208,8 +213,8 @@ class Ring:
         if now < self._attempt_at and not self._unpublished:
             return
         if self._keys is None:
-            msg = "this engine's key ring is not initialized; call ring.initialize(engine, metadata) at start-up"
-            raise ConfigurationError(msg)
+            # a statement that needs a key says so; others, such as those of create_all(), are none of the ring's
+            return
         # others go on meanwhile with what is not yet too old, so that nobody waits for this thread
         self._attempt_at = now + self.refresh_seconds / 4
         self._read(connection, self._catch_up)
@@ -290,15 +295,14 @@ class Ring:
                 "or a deadlock); roll back and run the transaction again"
             )
             raise KeyStoreError(msg, key_number=min(gone))
-        self._usage.forget(state, store.existing_usage(connection, state.reservations))
-        state.reservations.clear()
+        self._usage.await_commit(state, store.existing_usage(connection, state.reservations))
         self._unpublished.update(state.created)
 
     def after_transaction(self, state: TransactionState | None) -> None:
         """Forget what a transaction made, whatever ended it."""
         if state is None:
             return
-        self._usage.forget(state, set())
+        self._usage.forget(state)
         for number in state.created.keys() - self._unpublished:
             self._uncommitted.pop(number, None)
             self._sealers.pop(number, None)

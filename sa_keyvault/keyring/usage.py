@@ -37,6 +37,7 @@ class Usage:
         self._left: defaultdict[int, int] = defaultdict(int)
         self._block: defaultdict[int, int] = defaultdict(lambda: _FIRST_BLOCK)
         self._lost: defaultdict[int, int] = defaultdict(int)
+        self._awaited: dict[str, tuple[int, int]] = {}
 
     def take(self, connection: Connection, number: int, wanted: int, limit: int) -> int:
         """Return how many of *wanted* messages working key *number* may still seal.
@@ -63,6 +64,7 @@ class Usage:
         return granted
 
     def _reserve(self, connection: Connection, number: int, needed: int, limit: int) -> None:
+        self._settle(connection)
         with self._lock:
             lost = self._lost.pop(number, 0)
             size = max(self._block[number], needed)
@@ -75,9 +77,32 @@ class Usage:
         with self._lock:
             self._left[number] += messages
 
-    def forget(self, state: TransactionState, kept: set[str]) -> None:
+    def await_commit(self, state: TransactionState, written: set[str]) -> None:
+        """Take the reservations of a transaction that is about to be committed; the COMMIT may still fail.
+
+        Args:
+            state: The transaction's; it has no reservations afterwards.
+            written: Ids of those that it still has; the others were rolled back to a savepoint.
+        """
+        with self._lock:
+            self._awaited.update({id_: state.reservations.pop(id_) for id_ in written})
+        self.forget(state)
+
+    def forget(self, state: TransactionState) -> None:
         """Count the reservations of a transaction that did not last: their messages are spent all the same."""
         with self._lock:
-            for reservation, (number, messages) in state.reservations.items():
-                if reservation not in kept:
+            for number, messages in state.reservations.values():
+                self._lost[number] += messages
+            state.reservations.clear()
+
+    def _settle(self, connection: Connection) -> None:
+        """Look which awaited reservations were committed; those that were not are lost."""
+        with self._lock:
+            awaited, self._awaited = self._awaited, {}
+        if not awaited:
+            return
+        kept = store.existing_usage(connection, awaited)
+        with self._lock:
+            for id_, (number, messages) in awaited.items():
+                if id_ not in kept:
                     self._lost[number] += messages

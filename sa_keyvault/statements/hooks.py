@@ -1,6 +1,6 @@
 """The events of one engine: where statements are looked at before they are compiled, and transactions as they end."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Engine, Insert, Update, event
@@ -39,10 +39,11 @@ class StatementHooks:
         event.listen(engine, "after_execute", self._after_execute)
         event.listen(engine, "before_cursor_execute", self._before_cursor_execute)
         event.listen(engine, "handle_error", self._handle_error)
-        for name in ("commit", "prepare_twophase"):
-            event.listen(engine, name, self._before_commit)
-        for name in ("rollback", "rollback_twophase"):
-            event.listen(engine, name, self._after_rollback)
+        event.listen(engine, "commit", self._before_commit)
+        event.listen(engine, "prepare_twophase", self._before_prepare)
+        event.listen(engine, "commit_twophase", self._before_commit_twophase)
+        event.listen(engine, "rollback", self._after_rollback)
+        event.listen(engine, "rollback_twophase", self._after_rollback_twophase)
         event.listen(engine, "reset", self._on_reset)
         event.listen(engine, "invalidate", self._on_invalidate)
         event.listen(engine, "close", self._on_close)
@@ -100,12 +101,16 @@ class StatementHooks:
             return
         if self._plans.of(_target(statement)) is None:
             return
-        # the ORM copies from here into objects, and users read what was inserted
-        for row in result.context.compiled_parameters:
-            for name, value in row.items():
-                if type(value) is SealedValue:
-                    row[name] = value.plaintext
-        self._inserts.pending.finish(connection, result)
+        _restore(result.context.compiled_parameters)
+        try:
+            self._inserts.pending.finish(connection, result)
+        except KeyVaultError as error:
+            # the frames that it passed, and this one, would keep the plaintext parameters in its traceback
+            refusal = error.with_traceback(None)
+            del multiparams, params, result
+        else:
+            return
+        raise refusal
 
     def _before_cursor_execute(
         self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: Any
@@ -126,21 +131,42 @@ class StatementHooks:
         if context.connection is not None and not context.is_disconnect:
             self._inserts.pending.abandon(context.connection)
 
-    def _before_commit(self, connection: Connection, xid: Any = None) -> None:
+    def _before_commit(self, connection: Connection) -> None:
         try:
             self._ring.before_commit(connection)
         except BaseException:
             # SQLAlchemy holds the transaction for ended now, and would give the connection back to its pool with
             # everything still open on it, for the next user to commit
             connection.dialect.do_rollback(connection.connection)
-            self._ring.after_transaction(drop_state(connection.info))
             raise
-        self._ring.after_transaction(drop_state(connection.info))
+        finally:
+            self._after_transaction(connection)
 
-    def _after_rollback(self, connection: Connection, xid: Any = None, is_prepared: Any = None) -> None:
-        self._ring.after_transaction(drop_state(connection.info))
+    def _before_prepare(self, connection: Connection, xid: Any) -> None:
+        self._ring.before_commit(connection)
 
-    # three methods: SQLAlchemy reads the signature of a listener to tell old ones from new ones
+    def _before_commit_twophase(self, connection: Connection, xid: Any, is_prepared: Any) -> None:
+        try:
+            if not is_prepared:
+                self._ring.before_commit(connection)
+        except BaseException:
+            connection.dialect.do_rollback_twophase(connection, xid, is_prepared=False)
+            raise
+        finally:
+            self._after_transaction(connection)
+
+    def _after_rollback(self, connection: Connection) -> None:
+        self._after_transaction(connection)
+
+    def _after_rollback_twophase(self, connection: Connection, xid: Any, is_prepared: Any) -> None:
+        self._after_transaction(connection)
+
+    def _after_transaction(self, connection: Connection) -> None:
+        # a lost connection has no info any more; what it held was dropped when it was invalidated
+        if not connection.invalidated:
+            self._ring.after_transaction(drop_state(connection.info))
+
+    # methods of their own: SQLAlchemy reads the signature of a listener to tell old ones from new ones
     def _on_reset(self, dbapi_connection: Any, connection_record: Any, reset_state: Any) -> None:
         if connection_record is not None:
             self._ring.after_transaction(drop_state(connection_record.info))
@@ -150,6 +176,14 @@ class StatementHooks:
 
     def _on_close(self, dbapi_connection: Any, connection_record: Any) -> None:
         self._ring.after_transaction(drop_state(connection_record.info))
+
+
+def _restore(parameters: Sequence[MutableMapping[str, Any]]) -> None:
+    """Put the plaintexts back: the ORM copies from here into objects, and users read what was inserted."""
+    for row in parameters:
+        for name, value in row.items():
+            if type(value) is SealedValue:
+                row[name] = value.plaintext
 
 
 def _target(statement: Insert | Update) -> Any:

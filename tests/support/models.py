@@ -1,7 +1,7 @@
-"""One model with columns of two areas, what is stored of it, and what another process does with it."""
+"""One model with columns of two areas, what is stored of it, and what other processes do with it."""
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,19 @@ from typing import Any
 from sqlalchemy import URL, Connection, LargeBinary, String, Table, create_engine, select, type_coerce
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, Session, mapped_column
 
-from sa_keyvault import Encrypted, InstallationKey, KeyRing, new_passphrase
+from sa_keyvault import Encrypted, InstallationKey, KeyRing, new_passphrase, store
+from sa_keyvault.installation import unwrap_master
+from sa_keyvault.records import KeyState, with_state
 
-__all__ = ["Base", "Claimant", "envelopes", "run_processes", "write_in_process"]
+__all__ = [
+    "Base",
+    "Claimant",
+    "change_state",
+    "disable_in_process",
+    "envelopes",
+    "run_processes",
+    "write_in_process",
+]
 
 
 class Base(DeclarativeBase):
@@ -37,18 +47,24 @@ def envelopes(connection: Connection, attribute: InstrumentedAttribute[Any] = Cl
     return [bytes(envelope) for envelope in connection.execute(stored).scalars()]
 
 
+def change_state(connection: Connection, key: InstallationKey, area: str, state: KeyState) -> None:
+    """Put the working keys of an area into another state, as an administrative operation does."""
+    masters = {record.id: record for record in store.masters(connection)}
+    secrets = {wrap.master_id: unwrap_master(masters[wrap.master_id], wrap, key) for wrap in store.wraps(connection)}
+    for record in store.working_in_area(connection, area):
+        store.replace_working(connection, with_state(record, secrets[record.master_id], state))
+
+
 def run_processes(
-    url: URL, installation_key: InstallationKey, folder: Path, emails: Sequence[Sequence[str]], **options: Any
+    target: Callable[..., None], url: URL, key: InstallationKey, folder: Path, arguments: Sequence[tuple[Any, ...]]
 ) -> list[int | None]:
-    """Let one new process for each of *emails* initialize and write at the same time; return their exit codes."""
+    """Run *target* in one new process for each of *arguments*, at the same time; return their exit codes."""
     passphrase, key_file = new_passphrase(), folder / "installation.pem"
-    installation_key.to_file(key_file, passphrase)
+    key.to_file(key_file, passphrase)
     context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(len(emails))
-    processes = [
-        context.Process(target=write_in_process, args=(url, key_file, passphrase, barrier, own, options))
-        for own in emails
-    ]
+    # a process that fails before the barrier must not leave the others waiting
+    barrier = context.Barrier(len(arguments), timeout=120)
+    processes = [context.Process(target=target, args=(url, key_file, passphrase, barrier, *own)) for own in arguments]
     for process in processes:
         process.start()
     for process in processes:
@@ -68,4 +84,13 @@ def write_in_process(
         with Session(engine) as session:
             session.add(Claimant(email=email))
             session.commit()
+    engine.dispose()
+
+
+def disable_in_process(url: URL, key_file: Path, passphrase: bytes, barrier: Barrier, area: str) -> None:
+    """Disable the working keys of an area."""
+    barrier.wait()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        change_state(connection, InstallationKey.from_file(key_file, passphrase), area, KeyState.DISABLED)
     engine.dispose()
