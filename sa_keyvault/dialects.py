@@ -109,7 +109,8 @@ class SymbolKind:
 # CONVERT, not CAST AS CHAR: the latter follows the connection's character set
 _UTF8 = "CONVERT({} USING utf8mb4)"
 
-_INTEGER = SymbolKind("integer", binding.canonical_integer, "CAST({} AS TEXT)", "CAST({} AS TEXT)", _UTF8)
+# SQLite makes text of an integer wherever it needs one
+_INTEGER = SymbolKind("integer", binding.canonical_integer, "{}", "CAST({} AS TEXT)", _UTF8)
 _TEXT = SymbolKind("text", binding.canonical_text, "{}", "CAST({} AS TEXT)", _UTF8, is_ascii=False, is_collated=True)
 _TRIMMED = SymbolKind(
     "text",
@@ -174,9 +175,12 @@ def symbol_writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], byte
         msg = f"{column} cannot be a symbol: databases reformat values of type {column.type!r}"
         raise ConfigurationError(msg)
     write, prepare, fixed = kind.write, _prepare(column.type, dialect), _fixed_size(column.type)
-    name = str(column)
+    name, symbol = str(column), binding.symbol
+    is_integer = kind is _INTEGER and prepare is None
 
     def write_symbol(value: Any) -> bytes:
+        if is_integer and type(value) is int:
+            return symbol(b"%d" % value)
         stored = value if prepare is None else prepare(value)
         if stored is None:
             msg = f"{name} is NULL, so it cannot be a symbol of its row"
@@ -184,7 +188,7 @@ def symbol_writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], byte
         if fixed is not None and len(stored) != fixed:
             msg = f"{name} holds {fixed} bytes; the database would pad or cut a value of {len(stored)}"
             raise BindingError(msg, size=len(stored))
-        return binding.symbol(write(stored))
+        return symbol(write(stored))
 
     return write_symbol
 
@@ -262,8 +266,13 @@ def _compile_other(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(RowBytes, "sqlite")
 def _compile_sqlite(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
     envelope, symbols = _parts(element, compiler, "sqlite", kw)
-    tail = [f" || {text} || ':' || length(CAST({text} AS BLOB))" for text, _ in symbols]
+    tail = [f" || {text} || ':' || {_sqlite_length(text, kind)}" for text, kind in symbols]
     return f"CAST({envelope}{''.join(tail)} AS BLOB)"
+
+
+def _sqlite_length(text: str, kind: SymbolKind) -> str:
+    # length() counts characters of a text, and bytes of a blob
+    return f"length({text})" if kind.is_ascii else f"length(CAST({text} AS BLOB))"
 
 
 @compiles(RowBytes, "postgresql")

@@ -6,7 +6,8 @@ from typing import Any
 from sqlalchemy import Column, Connection, Dialect
 from sqlalchemy.sql.elements import ColumnElement
 
-from sa_keyvault.errors import ConfigurationError, EncodingError, MalformedEnvelopeError
+from sa_keyvault.envelope import reader
+from sa_keyvault.errors import ConfigurationError, EncodingError, KeyVaultError
 from sa_keyvault.keyring import Ring
 from sa_keyvault.statements import EncryptedColumn, Plans, TablePlan, encode_column
 
@@ -27,18 +28,15 @@ def seal_value(ring: Ring, connection: Connection, column: Any, key: Any, value:
 def open_value(ring: Ring, dialect: Dialect, column: Any, key: Any, stored: bytes) -> Any:
     """Return the value in the envelope *stored*, of *column* in the row that *key* names."""
     plan, encrypted = _find(column, dialect)
-    envelope = bytes(stored)
-    opener = ring.openers(encrypted.area)[envelope[:5]]
+    label = str(encrypted.declaration.binding.label)
+
+    def locate(error: KeyVaultError, _: bytes) -> KeyVaultError:
+        return type(error)(f"{label}: {error}", key_number=error.key_number, area=encrypted.area, label=label)
+
     symbols = plan.symbols_of(encrypted, _row(encrypted, key))
-    plaintext = opener(envelope + symbols, encrypted.binding)
-    try:
-        return encrypted.values.decode(plaintext)
-    except UnicodeDecodeError:
-        # its attributes hold the plaintext
-        size = len(plaintext)
-        del plaintext
-    msg = f"{encrypted.declaration.binding.label}: the opened value is no text: the column's inner type has changed"
-    raise MalformedEnvelopeError(msg, area=encrypted.area, size=size)
+    layouts = ring.openers(encrypted.area).layouts(encrypted.binding)
+    read = reader(layouts, encrypted.values.decode, locate, encrypted.values.null)
+    return read(bytes(stored) + symbols)
 
 
 def _find(column: Any, dialect: Dialect) -> tuple[TablePlan, EncryptedColumn]:

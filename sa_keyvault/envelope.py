@@ -12,23 +12,28 @@ to choose a weaker one.
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from struct import Struct
+from typing import Any
 
-from sa_keyvault.errors import AuthenticationError, MalformedEnvelopeError
+from sa_keyvault.errors import AuthenticationError, KeyVaultError, MalformedEnvelopeError
 from sa_keyvault.suites import AUTHENTICATION_FAILURES, MAX_BODY_OVERHEAD, Cipher, Suite
 
 __all__ = [
     "FORMAT",
     "HEADER_SIZE",
+    "Layout",
+    "Layouts",
     "Opener",
     "Sealer",
     "envelope_size",
     "key_number",
     "key_prefix",
     "max_envelope_size",
+    "open_envelope",
     "opener",
     "pending_envelope",
+    "reader",
     "sealer",
 ]
 
@@ -36,15 +41,20 @@ FORMAT = 0xF8
 """Version 0. 0xF8 to 0xFF never begin a UTF-8 text (RFC 3629 section 3)."""
 
 HEADER_SIZE = 9
+_MAX_LAYOUTS = 4096  # of one column; values of unbounded length would fill the memory
 _HEADER = Struct(">BII")
 _PREFIX = Struct(">BI")
 _LENGTH = Struct(">I")
+_LOOKUP = Struct(">5sI")
 
 Sealer = Callable[[bytes, bytes, bytes], bytes]
 """(plaintext, prefix of the binding, symbols) -> envelope."""
 
-Opener = Callable[[bytes, bytes], bytes]
-"""(envelope followed by its row's symbols, prefix of the binding) -> plaintext."""
+Opener = tuple[Callable[[bytes, bytes, bytes], bytes], int]
+"""(nonce, ciphertext and tag, AAD) -> plaintext, and the offset at which the ciphertext begins."""
+
+Layout = tuple[Callable[[bytes, bytes, bytes], bytes], int, int, bytes]
+"""An opener with the offset at which the envelope ends, and the AAD up to the symbols."""
 
 
 def key_prefix(number: int) -> bytes:
@@ -59,10 +69,14 @@ def key_number(stored: bytes) -> int:
         sa_keyvault.MalformedEnvelopeError: *stored* does not begin with a whole header of this format.
     """
     if len(stored) < HEADER_SIZE or stored[0] != FORMAT:
-        msg = f"{len(stored)} stored bytes are no envelope: they do not begin with a header of format {FORMAT:#x}"
-        raise MalformedEnvelopeError(msg, size=len(stored))
+        raise _malformed(len(stored))
     number: int = _HEADER.unpack_from(stored)[1]
     return number
+
+
+def _malformed(size: int) -> MalformedEnvelopeError:
+    msg = f"{size} stored bytes are no envelope: they do not begin with a header of format {FORMAT:#x}"
+    return MalformedEnvelopeError(msg, size=size)
 
 
 def envelope_size(stored: bytes) -> int:
@@ -84,9 +98,6 @@ def pending_envelope() -> bytes:
     return _HEADER.pack(FORMAT, 0, 0)
 
 
-_FAILURES: tuple[type[Exception], ...] = (*AUTHENTICATION_FAILURES, struct.error)
-
-
 def sealer(number: int, suite: Suite, cipher: Cipher) -> Sealer:
     """Return the function that seals values under one working key."""
     prefix, nonce_size, body_size = key_prefix(number), suite.nonce_size, suite.body_size
@@ -101,22 +112,97 @@ def sealer(number: int, suite: Suite, cipher: Cipher) -> Sealer:
 
 
 def opener(suite: Suite, cipher: Cipher) -> Opener:
-    """Return the function that opens values under one working key.
+    """Return what opens values under one working key: the cipher's own function, and where its ciphertext begins."""
+    return cipher.open, HEADER_SIZE + suite.nonce_size
+
+
+class Layouts(dict[bytes, Layout]):
+    """Where the parts of one column's envelopes are, by header: made once for each key and length.
+
+    Args:
+        openers: By the first five bytes of an envelope; a look-up may raise a `KeyVaultError`.
+        binding: The AAD between header and symbols.
+    """
+
+    def __init__(self, openers: Mapping[bytes, Opener], binding: bytes) -> None:
+        super().__init__()
+        self._openers = openers
+        self._binding = binding
+
+    def __missing__(self, header: bytes) -> Layout:
+        prefix, size = _LOOKUP.unpack(header)
+        decrypt, start = self._openers[prefix]
+        layout = decrypt, start, HEADER_SIZE + size, header + self._binding
+        # an opener that is not kept is that of a key which is not committed, and may be gone the next time
+        if prefix in self._openers and len(self) < _MAX_LAYOUTS:
+            self[header] = layout
+        return layout
+
+
+def reader(
+    layouts: Mapping[bytes, Layout],
+    decode: Callable[[bytes], Any],
+    locate: Callable[[KeyVaultError, bytes], KeyVaultError],
+    null: Any = None,
+) -> Callable[[Any], Any]:
+    """Return the function that opens values of one column, whatever key they are under.
 
     What follows the envelope is authenticated as it stands: stored bytes that run on past the length
     in the header, and symbols of another row, both end in an `AuthenticationError`.
+
+    Args:
+        layouts: Of the column's envelopes.
+        decode: Plaintext to value.
+        locate: Makes of an error one that names the column.
+        null: What NULL is read as.
+
+    Returns:
+        A function of the envelope followed by its row's symbols, or None.
     """
-    body = HEADER_SIZE + suite.nonce_size
-    open_body, unpack_length = cipher.open, _LENGTH.unpack_from
 
-    def open_(stored: bytes, binding: bytes) -> bytes:
+    # the hot path: one dict look-up gives the opener, and tells the area's keys from all others; everything is done
+    # in this one frame, because each further one would cost a tenth of a decryption
+    def read(stored: Any) -> Any:
+        if stored is None:
+            return null
+        failure: KeyVaultError
         try:
-            end = HEADER_SIZE + unpack_length(stored, 5)[0]
-            return open_body(stored[9:body], stored[body:end], stored[:9] + binding + stored[end:])
-        except _FAILURES:
-            # no context: it would keep the frame, and with it the ciphertext, alive in a traceback
-            pass
-        msg = f"{len(stored)} stored bytes do not open with their key for their row"
-        raise AuthenticationError(msg, size=len(stored))
+            decrypt, start, end, head = layouts[stored[:9]]
+            return decode(decrypt(stored[9:start], stored[start:end], head + stored[end:]))
+        except KeyVaultError as error:
+            failure = error
+        except TypeError:
+            if type(stored) is bytes:
+                raise
+            return read(bytes(stored))
+        except _FAILURES as error:
+            failure = _failure(type(error), len(stored))
+        # no context and no inner frames: they would keep ciphertext and plaintext alive in a traceback
+        raise locate(failure.with_traceback(None), stored) from None
 
-    return open_
+    return read
+
+
+_FAILURES: tuple[type[Exception], ...] = (*AUTHENTICATION_FAILURES, struct.error)
+
+
+def _failure(kind: type[Exception], size: int) -> KeyVaultError:
+    """Return what a failure of that kind means; the failure itself may hold the plaintext."""
+    if issubclass(kind, struct.error):
+        return _malformed(size)
+    if issubclass(kind, UnicodeDecodeError):
+        msg = "an opened value is no text: the column's inner type has changed"
+        return MalformedEnvelopeError(msg, size=size)
+    msg = f"{size} stored bytes do not open with their key for their row"
+    return AuthenticationError(msg, size=size)
+
+
+def open_envelope(one: Opener, stored: bytes, binding: bytes) -> bytes:
+    """Open one envelope, followed by its row's symbols, with the opener of its key.
+
+    Raises:
+        sa_keyvault.AuthenticationError: Key, stored bytes and row do not fit together.
+    """
+    layouts = Layouts({bytes(stored[:5]): one}, binding)
+    plaintext: bytes = reader(layouts, bytes, lambda error, _: error)(stored)
+    return plaintext

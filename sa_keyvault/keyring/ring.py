@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sqlalchemy import Connection
 
 from sa_keyvault import store
-from sa_keyvault.envelope import Opener, Sealer
+from sa_keyvault.envelope import Layouts, Opener, Sealer
 from sa_keyvault.errors import ConfigurationError, KeyNotFoundError, KeyStoreError, UnsupportedStatementError
 from sa_keyvault.installation import InstallationKey
 from sa_keyvault.keyring.keys import KeySet, number_in
@@ -38,6 +38,17 @@ class Openers(dict[bytes, Opener]):
         super().__init__()
         self._area = area
         self._find = find
+        self._layouts: dict[bytes, Layouts] = {}
+
+    def layouts(self, binding: bytes) -> Layouts:
+        """Return where the parts of one column's envelopes are; one object for all of its readers."""
+        return self._layouts.setdefault(binding, Layouts(self, binding))
+
+    def clear(self) -> None:
+        """Forget all openers: the state of a key has changed."""
+        super().clear()
+        for layouts in self._layouts.values():
+            layouts.clear()
 
     def __missing__(self, prefix: bytes) -> Opener:
         opener, is_committed = self._find(self._area, prefix)

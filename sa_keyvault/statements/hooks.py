@@ -180,8 +180,11 @@ class StatementHooks:
 
 def _restore(parameters: Sequence[MutableMapping[str, Any]]) -> None:
     """Put the plaintexts back: the ORM copies from here into objects, and users read what was inserted."""
+    # all rows have the same names, and a name that holds a sealed value holds in each row one or None
+    names = [name for name, value in parameters[0].items() if value is None or type(value) is SealedValue]
     for row in parameters:
-        for name, value in row.items():
+        for name in names:
+            value = row[name]
             if type(value) is SealedValue:
                 row[name] = value.plaintext
 

@@ -127,7 +127,7 @@ class Inserts:
                 row.pop(str(_counter(work.plan)), None)
             pending = PendingInsert(work.plan, encoded, work_keys, work.options)
             return self.pending.begin(work.connection, statement, pending, work.rows.parameters)
-        statement = self._give_generated(work, statement)
+        statement = _without_key_return(self._give_generated(work, statement), work.plan)
         symbol_rows = self._symbol_rows(work, statement)
         seal_rows(work.plan, encoded, work.rows, symbol_rows, work.connection, self._ring)
         return statement
@@ -201,6 +201,25 @@ class Inserts:
         if not work.plan.collated or not is_upsert(statement):
             return work.values
         return stored_symbols(work.connection, work.plan, work.values, work.options)
+
+
+def _without_key_return(statement: Insert, plan: TablePlan) -> Insert:
+    """Return *statement* without the RETURNING that the ORM adds for keys alone: they are in the parameters now.
+
+    SQLite would run it row by row.
+    """
+    columns = statement._return_defaults_columns
+    wants_more = statement._returning or statement._supplemental_returning or statement._post_values_clause is not None
+    if not statement._return_defaults or wants_more or not columns:
+        return statement
+    if {getattr(column, "key", None) for column in columns} - {column.key for column in plan.key}:
+        return statement
+    if not all(column.key in plan.symbols for column in plan.key):
+        return statement
+    changed: Insert = statement._clone()
+    changed._return_defaults, changed._return_defaults_columns = False, None
+    changed._sort_by_parameter_order = False
+    return changed
 
 
 def _merged(values: Mapping[str, Any], row: Mapping[str, Any]) -> Row:

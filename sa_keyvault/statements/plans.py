@@ -60,6 +60,9 @@ class TablePlan:
     def symbols_of(self, column: EncryptedColumn, row: Mapping[str, Any]) -> bytes:
         """Return the symbols of *column* in *row*, as they stand in the associated data."""
         writers = self.writers
+        if len(column.symbol_keys) == 1:
+            key = column.symbol_keys[0]
+            return writers[key](row[key])
         return b"".join([writers[key](row[key]) for key in column.symbol_keys])
 
 

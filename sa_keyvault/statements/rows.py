@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, LargeBinary, Select
 
 from sa_keyvault.dialects import RowBytes
+from sa_keyvault.envelope import open_envelope
 from sa_keyvault.keyring import Ring
 from sa_keyvault.statements.locks import locked
 from sa_keyvault.statements.plans import EncryptedColumn, TablePlan
@@ -73,4 +74,4 @@ def _opened(column: EncryptedColumn, stored: bytes | None, ring: Ring) -> bytes 
     if stored is None:
         return None
     envelope = bytes(stored)
-    return ring.openers(column.area)[envelope[:5]](envelope, column.binding)
+    return open_envelope(ring.openers(column.area)[envelope[:5]], envelope, column.binding)

@@ -1,14 +1,15 @@
 """What stands in for a plaintext on its way: the envelope of a parameter, and the type of a selected value."""
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from sqlalchemy import Dialect
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from sa_keyvault.binding import Binding, Label
 from sa_keyvault.dialects import require_supported, ring_of
-from sa_keyvault.envelope import envelope_size
-from sa_keyvault.errors import AuthenticationError, KeyVaultError, MalformedEnvelopeError
+from sa_keyvault.envelope import envelope_size, reader
+from sa_keyvault.errors import AuthenticationError, KeyVaultError
 from sa_keyvault.types.inner import value_codec
 
 if TYPE_CHECKING:
@@ -60,30 +61,14 @@ class RowValue(UserDefinedType[Any]):
     def result_processor(self, dialect: Dialect, coltype: object) -> "_ResultProcessorType[Any]":
         """Return the function that opens a selected value."""
         require_supported(dialect)
-        openers = ring_of(dialect).openers(self.area)
         values = value_codec(self.inner, dialect)
         binding = Binding(self.label, self.symbol_count).prefix
-        decode, null, area, label = values.decode, values.null, self.area, self.label
-
-        # the hot path: one dict look-up gives the opener, and tells the area's keys from all others
-        def process(value: Any) -> Any:
-            if value is None:
-                return null
-            stored: bytes = value if value.__class__ is bytes else bytes(value)
-            problem: KeyVaultError
-            try:
-                return decode(openers[stored[:5]](stored, binding))
-            except UnicodeDecodeError:
-                # its attributes hold the plaintext
-                problem = MalformedEnvelopeError("an opened value is no text: the column's inner type has changed")
-            except KeyVaultError as error:
-                problem = error
-            raise _located(problem, stored, area, label) from None
-
-        return process
+        layouts = ring_of(dialect).openers(self.area).layouts(binding)
+        locate = partial(_located, self.area, self.label)
+        return cast("_ResultProcessorType[Any]", reader(layouts, values.decode, locate, values.null))
 
 
-def _located(error: KeyVaultError, stored: bytes, area: str, label: Label) -> KeyVaultError:
+def _located(area: str, label: Label, error: KeyVaultError, stored: bytes) -> KeyVaultError:
     """Return *error* with the column it happened in."""
     reason = str(error)
     if isinstance(error, AuthenticationError) and envelope_size(stored) >= len(stored):
@@ -91,7 +76,4 @@ def _located(error: KeyVaultError, stored: bytes, area: str, label: Label) -> Ke
             "the stored bytes came without their row's symbols, or were cut; select the mapped column, "
             "or open them with ring.open(column, key, stored)"
         )
-    located = type(error)(
-        f"{label}: {reason}", key_number=error.key_number, area=area, label=str(label), size=len(stored)
-    )
-    return located.with_traceback(None)
+    return type(error)(f"{label}: {reason}", key_number=error.key_number, area=area, label=str(label), size=len(stored))

@@ -9,6 +9,7 @@ from sqlalchemy import Column, Integer, MetaData, String, Table
 from sqlalchemy.dialects import sqlite
 
 from sa_keyvault import AuthenticationError, Encrypted
+from sa_keyvault.envelope import open_envelope
 from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.records import (
     KeyState,
@@ -118,7 +119,7 @@ def test_envelope_opens() -> None:
     column = plan.encrypted[example.COLUMN]
     keys = KeySet(example.STORE_ID, 1, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
     opener = keys.opener(_working(), example.AREA)
-    assert column.values.decode(opener(values["selected"], column.binding)) == example.VALUE
+    assert column.values.decode(open_envelope(opener, values["selected"], column.binding)) == example.VALUE
 
 
 def test_envelope_does_not_open_for_another_row() -> None:
@@ -129,7 +130,7 @@ def test_envelope_does_not_open_for_another_row() -> None:
     keys = KeySet(example.STORE_ID, 1, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
     opener = keys.opener(_working(), example.AREA)
     with pytest.raises(AuthenticationError):
-        opener(values["envelope"] + plan.symbols_of(column, row | {"id": 12346}), column.binding)
+        open_envelope(opener, values["envelope"] + plan.symbols_of(column, row | {"id": 12346}), column.binding)
 
 
 def test_package_seals_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import decimal
 import itertools
 import uuid
 from collections.abc import Callable, Iterable
+from functools import partial
 from struct import Struct
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from sa_keyvault import binding
 from sa_keyvault.binding import Binding, Label, split_symbols, symbol
-from sa_keyvault.envelope import Opener, Sealer, opener, sealer
+from sa_keyvault.envelope import Sealer, open_envelope, opener, sealer
 from sa_keyvault.errors import AuthenticationError, BindingError
 from sa_keyvault.suites import AES_256_GCM, random_secret
 
@@ -221,9 +222,9 @@ def test_the_search_finds_what_an_uncounted_row_allows() -> None:
     assert _stolen([(b"1", b"2"), (b"2",)], _joined) == [((b"1", b"2"), b"1:1", (b"2",))]
 
 
-def _cipher() -> tuple[Sealer, Opener]:
+def _cipher() -> tuple[Sealer, Callable[[bytes, bytes], bytes]]:
     cipher = AES_256_GCM.cipher(random_secret(32))
-    return sealer(1, AES_256_GCM, cipher), opener(AES_256_GCM, cipher)
+    return sealer(1, AES_256_GCM, cipher), partial(open_envelope, opener(AES_256_GCM, cipher))
 
 
 _SEAL, _OPEN = _cipher()
