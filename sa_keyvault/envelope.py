@@ -53,8 +53,8 @@ Sealer = Callable[[bytes, bytes, bytes], bytes]
 Opener = tuple[Callable[[bytes, bytes, bytes], bytes], int]
 """(nonce, ciphertext and tag, AAD) -> plaintext, and the offset at which the ciphertext begins."""
 
-Layout = tuple[Callable[[bytes, bytes, bytes], bytes], int, int, bytes]
-"""An opener with the offset at which the envelope ends, and the AAD up to the symbols."""
+Layout = tuple[Callable[[bytes, bytes, bytes], bytes], slice, slice, slice, bytes]
+"""An opener with where nonce, ciphertext and symbols are, and the AAD up to the symbols."""
 
 
 def key_prefix(number: int) -> bytes:
@@ -132,7 +132,9 @@ class Layouts(dict[bytes, Layout]):
     def __missing__(self, header: bytes) -> Layout:
         prefix, size = _LOOKUP.unpack(header)
         decrypt, start = self._openers[prefix]
-        layout = decrypt, start, HEADER_SIZE + size, header + self._binding
+        end = HEADER_SIZE + size
+        nonce, ciphertext, symbols = slice(HEADER_SIZE, start), slice(start, end), slice(end, None)
+        layout = decrypt, nonce, ciphertext, symbols, header + self._binding
         # an opener that is not kept is that of a key which is not committed, and may be gone the next time
         if prefix in self._openers and len(self) < _MAX_LAYOUTS:
             self[header] = layout
@@ -159,16 +161,18 @@ def reader(
     Returns:
         A function of the envelope followed by its row's symbols, or None.
     """
+    header = slice(HEADER_SIZE)
 
     # the hot path: one dict look-up gives the opener, and tells the area's keys from all others; everything is done
-    # in this one frame, because each further one would cost a tenth of a decryption
+    # in this one frame, because each further one would cost a tenth of a decryption; the slices are made beforehand,
+    # because Python up to 3.11 makes a slice object at each use
     def read(stored: Any) -> Any:
         if stored is None:
             return null
         failure: KeyVaultError
         try:
-            decrypt, start, end, head = layouts[stored[:9]]
-            return decode(decrypt(stored[9:start], stored[start:end], head + stored[end:]))
+            decrypt, nonce, ciphertext, symbols, head = layouts[stored[header]]
+            return decode(decrypt(stored[nonce], stored[ciphertext], head + stored[symbols]))
         except KeyVaultError as error:
             failure = error
         except TypeError:

@@ -21,6 +21,7 @@ from sa_keyvault.statements.upserts import is_upsert, require_bindable_upsert
 from sa_keyvault.statements.values import (
     bound_value,
     column_key,
+    has_expression,
     is_expression,
     is_null,
     parameter_name,
@@ -144,7 +145,7 @@ class Inserts:
             if key not in work.values[0] or _is_null_in_statement(work, key):
                 continue
             values = [row.get(key) for row in work.values]
-            if any(is_expression(value) and not is_null(value) for value in values):
+            if has_expression(values):
                 msg = (
                     f"a SQL expression cannot be the value of the encrypted column {key!r} of "
                     f"{work.plan.table.fullname}: the database has no key; compute it in Python"
@@ -157,7 +158,7 @@ class Inserts:
         for key, column in work.plan.symbols.items():
             if has_client_default(column) and key not in work.values[0]:
                 work.rows.give(key, _evaluated(work, column.default))
-            if any(is_expression(row.get(key)) for row in work.values):
+            if has_expression([row.get(key) for row in work.values]):
                 msg = (
                     f"a SQL expression cannot be the value of {key!r} of {work.plan.table.fullname}, which names "
                     "the row of an encrypted column; select it first, or give a value"

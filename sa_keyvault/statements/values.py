@@ -13,6 +13,7 @@ from sa_keyvault.statements.plans import TablePlan
 __all__ = [
     "bound_value",
     "column_key",
+    "has_expression",
     "is_expression",
     "is_null",
     "key_parameters",
@@ -45,6 +46,12 @@ def is_expression(value: Any) -> bool:
     if hasattr(value, "__clause_element__"):
         value = value.__clause_element__()
     return isinstance(value, ClauseElement) and not isinstance(value, BindParameter)
+
+
+def has_expression(values: Sequence[Any]) -> bool:
+    """Whether one of *values* is SQL other than NULL; looks at each type that occurs, not at each value."""
+    one_of_each = {type(value): value for value in values}
+    return any(is_expression(value) and not is_null(value) for value in one_of_each.values())
 
 
 def is_null(value: Any) -> bool:

@@ -105,7 +105,12 @@ def value_codec(inner: TypeEngine[Any], dialect: Dialect) -> ValueCodec:
     def encode(value: Any) -> bytes | None:
         return None if value is None else plain.encode(value)
 
-    return ValueCodec(encode, decode, None, _max_size(inner, plain))
+    def encode_text(value: Any) -> bytes | None:
+        # nearly every value; whatever else it is goes the long way, to its error perhaps
+        return value.encode() if type(value) is str and value.isascii() else encode(value)
+
+    chosen = encode_text if plain.name == codec.TEXT.name else encode
+    return ValueCodec(chosen, decode, None, _max_size(inner, plain))
 
 
 def _codec(inner: TypeEngine[Any], dialect: Dialect) -> Codec:
