@@ -266,8 +266,9 @@ def _compile_other(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(RowBytes, "sqlite")
 def _compile_sqlite(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
     envelope, symbols = _parts(element, compiler, "sqlite", kw)
-    tail = [f" || {text} || ':' || {_sqlite_length(text, kind)}" for text, kind in symbols]
-    return f"CAST({envelope}{''.join(tail)} AS BLOB)"
+    tail = " || ".join(f"{text} || ':' || {_sqlite_length(text, kind)}" for text, kind in symbols)
+    # the symbols are put together first, so that a large envelope is copied once
+    return f"CAST({envelope} || ({tail}) AS BLOB)"
 
 
 def _sqlite_length(text: str, kind: SymbolKind) -> str:
@@ -285,7 +286,7 @@ def _compile_postgresql(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> 
         else:
             utf8 = f"convert_to({text}, 'UTF8')"
             tail.append(f"{utf8} || convert_to(':' || octet_length({utf8}), 'UTF8')")
-    return f"({' || '.join((envelope, *tail))})"
+    return f"({envelope} || ({' || '.join(tail)}))"
 
 
 def _compile_mariadb(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
