@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 import secrets
-import stat
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from sa_keyvault.errors import InstallationKeyError, KeyRecordError, PassphraseWarning
+from sa_keyvault.private_file import read_private_file, write_private_file
 from sa_keyvault.records import MasterRecord, MasterSecret, Wrap, signed_bytes
 from sa_keyvault.secret import Secret
 
@@ -42,7 +42,6 @@ KEY_SIZE = 4096  # bits
 MIN_KEY_SIZE = 3072  # bits; NIST SP 800-57 part 1 table 2: 128 bits of strength
 PUBLIC_EXPONENT = 65537  # FIPS 186-5 appendix A.1.1 asks for more than 2^16
 
-MAX_FILE_SIZE = 64 * 1024  # bytes; an RSA-16384 key needs 13 KiB
 _KDF_ROUNDS = 600_000  # OWASP ASVS 5.0 appendix C, PBKDF2-HMAC-SHA-256
 _FERMAT_STEPS = 100
 
@@ -105,7 +104,7 @@ class InstallationKey(ABC):
         Raises:
             sa_keyvault.InstallationKeyError: File, passphrase or key is not acceptable.
         """
-        data = _read_private_file(Path(path))
+        data = read_private_file(Path(path))
         secret = passphrase() if callable(passphrase) else passphrase
         try:
             return SoftwareInstallationKey(_parse(data, secret, Path(path)))
@@ -170,7 +169,7 @@ class SoftwareInstallationKey(InstallationKey):
         _warn_of_own(secret)
         target = Path(path)
         data = self._pkcs12(secret) if target.suffix in {".p12", ".pfx"} else self._pem(secret)
-        _write_private_file(target, data)
+        write_private_file(target, data)
 
     def _pem(self, passphrase: bytes) -> bytes:
         encryption = serialization.BestAvailableEncryption(passphrase)
@@ -246,7 +245,7 @@ def new_passphrase() -> bytes:
 
 def passphrase_from_file(path: str | os.PathLike[str]) -> Passphrase:
     """Return a function that reads a passphrase from the first line of a file of one's own."""
-    return lambda: _read_private_file(Path(path)).partition(b"\n")[0].rstrip(b"\r")
+    return lambda: read_private_file(Path(path)).partition(b"\n")[0].rstrip(b"\r")
 
 
 def _warn_of_own(passphrase: bytes) -> None:
@@ -325,65 +324,3 @@ def _has_roca_fingerprint(modulus: int) -> bool:
         Nemec et al., "The Return of Coppersmith's Attack", ACM CCS 2017, section 2.3.
     """
     return all(modulus % prime in {pow(PUBLIC_EXPONENT, n, prime) for n in range(prime)} for prime in _ROCA_PRIMES)
-
-
-def _read_private_file(path: Path) -> bytes:
-    try:
-        # O_NONBLOCK: a FIFO in the file's place must be refused, not waited for
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except OSError as error:
-        msg = f"{path} cannot be opened ({error.strerror}); a symlink is not followed"
-        raise InstallationKeyError(msg) from None
-    try:
-        _refuse_unsafe(path, os.fstat(descriptor))
-        return os.read(descriptor, MAX_FILE_SIZE)
-    finally:
-        os.close(descriptor)
-
-
-def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
-    problem = None
-    folder = path.parent.stat()
-    if not stat.S_ISREG(status.st_mode):
-        problem = "is no regular file"
-    elif status.st_size > MAX_FILE_SIZE:
-        problem = f"has {status.st_size} bytes; no key file is larger than {MAX_FILE_SIZE}"
-    elif os.name == "posix" and status.st_uid not in (0, os.geteuid()):
-        problem = f"belongs to user {status.st_uid}; run `chown` to make it yours"
-    elif os.name == "posix" and status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
-        problem = f"has mode {stat.S_IMODE(status.st_mode):04o}: others can reach it; run `chmod 600 {path}`"
-    elif os.name == "posix" and folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
-        problem = "is in a folder that everybody may write, so it can be replaced; move it"
-    if problem:
-        msg = f"{path} {problem}"
-        raise InstallationKeyError(msg, size=status.st_size)
-
-
-def _write_private_file(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-            # link instead of replace: it fails where the name is taken, so no key is ever overwritten
-            os.link(temporary, path)
-            _sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except FileExistsError:
-        msg = f"{path} exists already; an installation key is never overwritten, choose another name"
-        raise InstallationKeyError(msg) from None
-    except OSError as error:
-        msg = f"{path} cannot be written ({error.strerror})"
-        raise InstallationKeyError(msg) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,7 +15,7 @@ _PACKAGE = Path(sa_keyvault.__file__).parent
 _FLOORS = (
     ("errors",),
     ("secret", "binding", "suites", "envelope", "codec"),
-    ("records", "installation", "store", "keyring"),
+    ("records", "private_file", "installation", "store", "keyring"),
     ("dialects", "types", "statements", "door", "plugin"),
 )
 _PLACES = {name: place for place, name in enumerate(name for floor in _FLOORS for name in floor)}

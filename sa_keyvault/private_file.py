@@ -1,0 +1,84 @@
+"""Files that hold a secret: read only where nobody else can reach them, written whole or not at all."""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from sa_keyvault.errors import InstallationKeyError
+
+__all__ = ["read_private_file", "write_private_file"]
+
+_MAX_FILE_SIZE = 64 * 1024  # bytes; an RSA-16384 key needs 13 KiB
+
+
+def read_private_file(path: Path) -> bytes:
+    """Return what is in a regular file of the user's own, which others may neither read nor write.
+
+    Raises:
+        sa_keyvault.InstallationKeyError: The file cannot be opened, or is not safe.
+    """
+    try:
+        # O_NONBLOCK: a FIFO in the file's place must be refused, not waited for
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        msg = f"{path} cannot be opened ({error.strerror}); a symlink is not followed"
+        raise InstallationKeyError(msg) from None
+    try:
+        _refuse_unsafe(path, os.fstat(descriptor))
+        return os.read(descriptor, _MAX_FILE_SIZE)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
+    problem = None
+    folder = path.parent.stat()
+    if not stat.S_ISREG(status.st_mode):
+        problem = "is no regular file"
+    elif status.st_size > _MAX_FILE_SIZE:
+        problem = f"has {status.st_size} bytes; no key file is larger than {_MAX_FILE_SIZE}"
+    elif os.name == "posix" and status.st_uid not in (0, os.geteuid()):
+        problem = f"belongs to user {status.st_uid}; run `chown` to make it yours"
+    elif os.name == "posix" and status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+        problem = f"has mode {stat.S_IMODE(status.st_mode):04o}: others can reach it; run `chmod 600 {path}`"
+    elif os.name == "posix" and folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+        problem = "is in a folder that everybody may write, so it can be replaced; move it"
+    if problem:
+        msg = f"{path} {problem}"
+        raise InstallationKeyError(msg, size=status.st_size)
+
+
+def write_private_file(path: Path, data: bytes) -> None:
+    """Write a file with mode 0600, which appears whole or not at all.
+
+    Raises:
+        sa_keyvault.InstallationKeyError: The file exists already, or cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            # link instead of replace: it fails where the name is taken, so no key is ever overwritten
+            os.link(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        msg = f"{path} exists already; an installation key is never overwritten, choose another name"
+        raise InstallationKeyError(msg) from None
+    except OSError as error:
+        msg = f"{path} cannot be written ({error.strerror})"
+        raise InstallationKeyError(msg) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
