@@ -16,7 +16,7 @@ import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -368,18 +368,20 @@ def test_folder_that_is_missing(key: SoftwareInstallationKey, tmp_path: Path) ->
         key.to_file(tmp_path / "missing" / "key.pem", _PASSPHRASE)
 
 
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """Let every file of this process end after 100 bytes."""
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """Let every file of this process end after 100 bytes; narrowly, because the run's own output may be a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_whole_or_not_at_all(key: SoftwareInstallationKey, tmp_path: Path, full_disk: None) -> None:
+def test_whole_or_not_at_all(key: SoftwareInstallationKey, tmp_path: Path) -> None:
     """When the disk is full nothing is left, neither a part of the file nor a temporary one (R-42, A-82, A-86)."""
-    with pytest.raises(InstallationKeyError, match=r"cannot be written \(File too large\)"):
+    with pytest.raises(InstallationKeyError, match=r"cannot be written \(File too large\)"), _full_disk():
         key.to_file(tmp_path / "key.pem", _PASSPHRASE)
     assert list(tmp_path.iterdir()) == []
 
