@@ -82,26 +82,24 @@ class Updates:
         if not values[0].keys() & (plan.encrypted.keys() | plan.symbols.keys()):
             return statement, rows if parameters else []
         _refuse_expressions(plan, values[0])
-        if not _needs_rows(plan, values):
+        changes_symbol = bool(values[0].keys() & plan.symbols.keys())
+        encoded = _encoded(plan, values)
+        if not changes_symbol and not _has_plaintext(encoded):
             return statement, rows if parameters or rows[0] else []
         if not plan.symbols.keys() <= demanded.keys() or _is_null_anywhere(demanded, rows):
             return self._matched.prepare(connection, statement, plan, rows, values, options)
         symbols = [{key: bound_value(demanded[key], row) for key in plan.symbols} for row in rows]
         work = _Work(connection, plan, options, RowSet(rows, values, names), symbols)
-        if values[0].keys() & plan.symbols.keys():
+        if changes_symbol:
             return self._rebind(work, statement)
-        self._seal(work)
+        self._seal(work, encoded)
         return statement, rows
 
-    def _seal(self, work: _Work) -> None:
+    def _seal(self, work: _Work, encoded: Mapping[str, Sequence[bytes | None]]) -> None:
         """Rows keep their symbols: only the values that are set are sealed."""
         symbols = work.symbols
         if work.plan.collated:
             symbols = stored_symbols(work.connection, work.plan, work.symbols, work.options)
-        encoded = {
-            key: encode_column(work.plan.encrypted[key], [row.get(key) for row in work.values])
-            for key in work.values[0].keys() & work.plan.encrypted.keys()
-        }
         seal_rows(work.plan, encoded, work.rows, symbols, work.connection, self._ring)
 
     def _rebind(self, work: _Work, statement: Update) -> tuple[Update, list[Row]]:
@@ -158,17 +156,18 @@ def _refuse_expressions(plan: TablePlan, values: Mapping[str, Any]) -> None:
             raise UnsupportedStatementError(msg)
 
 
-def _needs_rows(plan: TablePlan, values: Sequence[Mapping[str, Any]]) -> bool:
+def _encoded(plan: TablePlan, values: Sequence[Mapping[str, Any]]) -> dict[str, list[bytes | None]]:
+    """Return the plaintexts of the encrypted columns that are set, but for those that the statement sets to NULL."""
+    return {
+        key: encode_column(column, [row.get(key) for row in values])
+        for key, column in plan.encrypted.items()
+        if key in values[0] and not is_null(values[0][key])
+    }
+
+
+def _has_plaintext(encoded: Mapping[str, Sequence[bytes | None]]) -> bool:
     """Whether a value is sealed at all: NULL in every encrypted column that is set needs no key."""
-    if values[0].keys() & plan.symbols.keys():
-        return True
-    for key in values[0].keys() & plan.encrypted.keys():
-        if is_null(values[0][key]):
-            continue
-        encode = plan.encrypted[key]
-        if any(plaintext is not None for plaintext in encode_column(encode, [row.get(key) for row in values])):
-            return True
-    return False
+    return any(plaintext is not None for plaintexts in encoded.values() for plaintext in plaintexts)
 
 
 def _is_null_anywhere(demanded: Mapping[str, BindParameter[Any]], rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -183,10 +182,5 @@ def _without_encrypted(work: _Work, row: Mapping[str, Any]) -> Row:
 def _encoded_with_stored(
     plan: TablePlan, values: Sequence[Mapping[str, Any]], stored: Sequence[StoredRow]
 ) -> dict[str, list[bytes | None]]:
-    encoded: dict[str, list[bytes | None]] = {}
-    for key, column in plan.encrypted.items():
-        if key not in values[0]:
-            encoded[key] = [row.plaintexts[key] for row in stored]
-        elif not is_null(values[0][key]):
-            encoded[key] = encode_column(column, [row.get(key) for row in values])
-    return encoded
+    kept = {key: [row.plaintexts[key] for row in stored] for key in plan.encrypted if key not in values[0]}
+    return kept | _encoded(plan, values)

@@ -96,6 +96,15 @@ def test_null_needs_no_symbols(engine: Engine, filled: Table) -> None:
         assert emails(connection, filled) == [None, None, None]
 
 
+def test_null_beside_a_value(engine: Engine, filled: Table) -> None:
+    """`null()` for one encrypted column beside a value for another: the one becomes NULL, the other is sealed."""
+    statement = update(filled).where(filled.c.id == 1).values(email=null(), picture=B.encode())
+    with engine.begin() as connection:
+        connection.execute(statement)
+        row = connection.execute(select(filled.c.email, filled.c.picture).where(filled.c.id == 1)).one()
+        assert tuple(row) == (None, B.encode())
+
+
 def test_returning_of_several_rows(engine: Engine, filled: Table) -> None:
     """RETURNING opens the values that were just written."""
     if not engine.dialect.update_returning:
