@@ -1,7 +1,6 @@
 """INSERT: finds the symbols of each row, in the statement or before it is sent, and seals the row's values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
@@ -15,7 +14,7 @@ from sa_keyvault.statements.copies import require_same_row
 from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_default
 from sa_keyvault.statements.pending import PendingInsert, PendingInserts
 from sa_keyvault.statements.plans import TablePlan
-from sa_keyvault.statements.sealing import RowSet, encode_column, seal_rows
+from sa_keyvault.statements.sealing import RowSet, Work, encode_column, seal_rows
 from sa_keyvault.statements.stored import stored_symbols
 from sa_keyvault.statements.upserts import is_upsert, require_bindable_upsert
 from sa_keyvault.statements.values import (
@@ -31,28 +30,6 @@ from sa_keyvault.statements.values import (
 __all__ = ["Inserts"]
 
 Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Work:
-    """One INSERT on its way.
-
-    Attributes:
-        connection: The caller's connection.
-        plan: The table.
-        options: Execution options of the statement.
-        rows: Its rows.
-    """
-
-    connection: Connection
-    plan: TablePlan
-    options: Mapping[str, Any]
-    rows: RowSet
-
-    @property
-    def values(self) -> list[Row]:
-        """The rows by column key."""
-        return self.rows.values
 
 
 class Inserts:
@@ -86,7 +63,7 @@ class Inserts:
         rows = [dict(row) for row in parameters] or [{}]
         merged = [_merged(values, row) for row in rows] if values else rows
         names = {key: parameter_name(key, value) for key, value in values.items()}
-        work = _Work(connection, plan, options, RowSet(rows, merged, names))
+        work = Work(connection, plan, options, RowSet(rows, merged, names))
         changed = self._seal(work, statement)
         return changed, rows if parameters or rows[0] else []
 
@@ -102,7 +79,7 @@ class Inserts:
         given = [row for group in statement._multi_values for row in group]
         one = dict(parameters[0]) if parameters else {}
         rows = [_named(statement, plan, row, one) for row in given]
-        work = _Work(connection, plan, options, RowSet(rows, [dict(row) for row in rows], {}))
+        work = Work(connection, plan, options, RowSet(rows, [dict(row) for row in rows], {}))
         changed: Insert = statement._clone()
         changed._multi_values = ()
         if self._is_pending(work) and not any(is_expression(value) for row in rows for value in row.values()):
@@ -114,7 +91,7 @@ class Inserts:
             one
         ] if one else []
 
-    def _seal(self, work: _Work, statement: Insert) -> Insert:
+    def _seal(self, work: Work, statement: Insert) -> Insert:
         self._give_encrypted_defaults(work)
         encoded = self._encoded(work)
         if not any(plaintext is not None for plaintexts in encoded.values() for plaintext in plaintexts):
@@ -133,13 +110,13 @@ class Inserts:
         seal_rows(work.plan, encoded, work.rows, symbol_rows, work.connection, self._ring)
         return statement
 
-    def _give_encrypted_defaults(self, work: _Work) -> None:
+    def _give_encrypted_defaults(self, work: Work) -> None:
         for key, encrypted in work.plan.encrypted.items():
             column = encrypted.declaration.column
             if has_client_default(column) and key not in work.values[0]:
                 work.rows.give(key, _evaluated(work, column.default))
 
-    def _encoded(self, work: _Work) -> dict[str, list[bytes | None]]:
+    def _encoded(self, work: Work) -> dict[str, list[bytes | None]]:
         encoded = {}
         for key, column in work.plan.encrypted.items():
             if key not in work.values[0] or _is_null_in_statement(work, key):
@@ -154,7 +131,7 @@ class Inserts:
             encoded[key] = encode_column(column, values)
         return encoded
 
-    def _give_symbol_defaults(self, work: _Work) -> None:
+    def _give_symbol_defaults(self, work: Work) -> None:
         for key, column in work.plan.symbols.items():
             if has_client_default(column) and key not in work.values[0]:
                 work.rows.give(key, _evaluated(work, column.default))
@@ -165,7 +142,7 @@ class Inserts:
                 )
                 raise UnsupportedStatementError(msg)
 
-    def _is_pending(self, work: _Work) -> bool:
+    def _is_pending(self, work: Work) -> bool:
         if not is_mariadb(work.connection.dialect):
             return False
         key = _counter(work.plan)
@@ -179,7 +156,7 @@ class Inserts:
             raise UnsupportedStatementError(msg)
         return all(missing)
 
-    def _give_generated(self, work: _Work, statement: Insert) -> Insert:
+    def _give_generated(self, work: Work, statement: Insert) -> Insert:
         for key, column in work.plan.symbols.items():
             counts_null = generated.is_auto_increment(column) and work.connection.dialect.name == "sqlite"
             missing = [
@@ -198,7 +175,7 @@ class Inserts:
                 statement = generated.overriding(statement)
         return statement
 
-    def _symbol_rows(self, work: _Work, statement: Insert) -> list[Row]:
+    def _symbol_rows(self, work: Work, statement: Insert) -> list[Row]:
         if not work.plan.collated or not is_upsert(statement):
             return work.values
         return stored_symbols(work.connection, work.plan, work.values, work.options)
@@ -234,11 +211,11 @@ def _named(statement: Insert, plan: TablePlan, row: Any, parameters: Mapping[str
     return {column_key(statement, plan.table, key): bound_value(value, parameters) for key, value in row.items()}
 
 
-def _evaluated(work: _Work, default: Any) -> list[Any]:
+def _evaluated(work: Work, default: Any) -> list[Any]:
     return [evaluate(default, DefaultContext(work.connection, row)) for row in work.values]
 
 
-def _is_null_in_statement(work: _Work, key: str) -> bool:
+def _is_null_in_statement(work: Work, key: str) -> bool:
     """Whether the statement itself says NULL, which needs no key and no parameter."""
     return is_null(work.values[0][key]) and not any(key in row for row in work.rows.parameters)
 

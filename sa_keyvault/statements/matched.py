@@ -7,19 +7,18 @@ RETURNING, the row count and the ORM's synchronization stay what they are.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, false, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, false, select, tuple_
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import Update
 from sqlalchemy.util import immutabledict
 
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.keyring import Ring
+from sa_keyvault.statements.by_key import write_by_key
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
-from sa_keyvault.statements.sealing import encode_column, seal_plaintexts
-from sa_keyvault.statements.stored import internal
+from sa_keyvault.statements.sealing import encode_column
 from sa_keyvault.statements.values import column_key, is_null, parameter_name, statement_values
-from sa_keyvault.types import SealedValue
 
 __all__ = ["MatchedUpdates"]
 
@@ -50,9 +49,10 @@ class MatchedUpdates:
         _require_tellable(statement, plan, rows)
         given = values[0]
         is_rebound = bool(given.keys() & plan.symbols.keys())
-        stored = self._read(connection, statement, plan, rows[0], given, options)
+        kept = [key for key in plan.encrypted if key not in given] if is_rebound else []
+        stored = self._read(connection, statement, plan, rows[0], kept, options)
         if stored:
-            self._write(connection, plan, stored, given, is_rebound=is_rebound, options=options)
+            self._write(connection, plan, stored, given, kept, options)
         return _rest(statement, plan, stored, rows[0])
 
     def _read(
@@ -61,15 +61,13 @@ class MatchedUpdates:
         statement: Update,
         plan: TablePlan,
         row: Row,
-        given: Mapping[str, Any],
+        kept: Sequence[str],
         options: Mapping[str, Any],
     ) -> list[StoredRow]:
-        is_rebound = bool(given.keys() & plan.symbols.keys())
-        keys = [key for key in plan.encrypted if key not in given] if is_rebound else []
         chosen = select().select_from(statement.table)
         chosen = chosen.where(*statement._where_criteria).limit(self._limit + 1)
         chosen = chosen.options(*statement._with_options) if statement._with_options else chosen
-        found = read_rows(connection, plan, chosen.params(row) if row else chosen, keys, options, self._ring)
+        found = read_rows(connection, plan, chosen.params(row) if row else chosen, kept, options, self._ring)
         if len(found) > self._limit:
             msg = (
                 f"an UPDATE of encrypted columns of {plan.table.fullname} matches more than {self._limit} rows, "
@@ -85,30 +83,22 @@ class MatchedUpdates:
         plan: TablePlan,
         stored: Sequence[StoredRow],
         given: Mapping[str, Any],
-        *,
-        is_rebound: bool,
+        kept: Sequence[str],
         options: Mapping[str, Any],
     ) -> None:
-        parameters: list[Row] = [
-            {f"key_{column.key}": row.symbols[column.key] for column in plan.key} for row in stored
-        ]
-        symbols = [{key: given.get(key, row.symbols[key]) for key in plan.symbols} for row in stored]
-        columns = [key for key in plan.encrypted if key in given or is_rebound]
-        for key in columns:
-            column = plan.encrypted[key]
-            if key not in given:
-                plaintexts: Sequence[bytes | None] = [row.plaintexts[key] for row in stored]
+        rows = [row.symbols for row in stored]
+        symbols = [{key: given.get(key, row[key]) for key in plan.symbols} for row in rows]
+        encoded: dict[str, Sequence[bytes | None]] = {}
+        for key, column in plan.encrypted.items():
+            if key in kept:
+                encoded[key] = [row.plaintexts[key] for row in stored]
+            elif key not in given:
+                continue
             elif is_null(given[key]):
-                plaintexts = [None] * len(stored)
+                encoded[key] = [None] * len(stored)
             else:
-                plaintexts = encode_column(column, [given[key]]) * len(stored)
-            envelopes = seal_plaintexts(plan, column, plaintexts, symbols, connection, self._ring)
-            for row, envelope in zip(parameters, envelopes, strict=True):
-                row[f"sealed_{key}"] = None if envelope is None else SealedValue(envelope, None)
-        table = plan.table
-        sealed = {table.c[key]: bindparam(f"sealed_{key}", type_=table.c[key].type) for key in columns}
-        same = [column == bindparam(f"key_{column.key}", type_=column.type) for column in plan.key]
-        connection.execute(update(table).where(*same).values(sealed), parameters, execution_options=internal(options))
+                encoded[key] = encode_column(column, [given[key]]) * len(stored)
+        write_by_key(plan, encoded, rows, symbols, connection, self._ring, options)
 
 
 def _require_tellable(statement: Update, plan: TablePlan, rows: Sequence[Row]) -> None:

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, CursorResult, bindparam, text, update
+from sqlalchemy import Connection, CursorResult, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.dml import Insert
 
 from sa_keyvault.envelope import pending_envelope
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.keyring import Ring, state_of
+from sa_keyvault.statements.by_key import write_by_key
 from sa_keyvault.statements.locks import require_transaction
 from sa_keyvault.statements.plans import TablePlan
-from sa_keyvault.statements.sealing import seal_plaintexts
 from sa_keyvault.statements.stored import internal
 from sa_keyvault.types import SealedValue
 
@@ -112,17 +112,7 @@ class PendingInserts:
         if any(row.get(name) is None for row in symbol_rows for name in names):
             msg = f"the database did not tell the keys of the rows inserted into {plan.table.fullname}"
             raise UnsupportedStatementError(msg)
-        parameters: list[dict[str, Any]] = [{f"key_{name}": row[name] for name in names} for row in symbol_rows]
-        for key, plaintexts in pending.encoded.items():
-            envelopes = seal_plaintexts(plan, plan.encrypted[key], plaintexts, symbol_rows, connection, self._ring)
-            for row, envelope in zip(parameters, envelopes, strict=True):
-                row[f"sealed_{key}"] = None if envelope is None else SealedValue(envelope, None)
-        same = [column == bindparam(f"key_{column.key}", type_=column.type) for column in plan.key]
-        sealed = {
-            plan.table.c[key]: bindparam(f"sealed_{key}", type_=plan.table.c[key].type) for key in pending.encoded
-        }
-        statement = update(plan.table).where(*same).values(sealed)
-        connection.execute(statement, parameters, execution_options=internal(pending.options))
+        write_by_key(plan, pending.encoded, symbol_rows, symbol_rows, connection, self._ring, pending.options)
 
     def _require_sealable(self, connection: Connection, statement: Insert, plan: TablePlan) -> None:
         require_transaction(connection, plan.table)

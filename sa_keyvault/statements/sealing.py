@@ -11,7 +11,7 @@ from sa_keyvault.keyring import Ring
 from sa_keyvault.statements.plans import EncryptedColumn, TablePlan
 from sa_keyvault.types import SealedValue
 
-__all__ = ["RowSet", "encode_column", "seal_plaintexts", "seal_rows"]
+__all__ = ["RowSet", "Work", "encode_column", "seal_plaintexts", "seal_rows"]
 
 Row = dict[str, Any]
 
@@ -35,6 +35,28 @@ class RowSet:
         name = self.names.get(key, key)
         for row, values, value in zip(self.parameters, self.values, given, strict=True):
             row[name] = values[key] = value
+
+
+@dataclass(frozen=True)
+class Work:
+    """One statement on its way.
+
+    Attributes:
+        connection: The caller's connection.
+        plan: The table.
+        options: Execution options of the statement.
+        rows: Its rows.
+    """
+
+    connection: Connection
+    plan: TablePlan
+    options: Mapping[str, Any]
+    rows: RowSet
+
+    @property
+    def values(self) -> list[Row]:
+        """The rows by column key."""
+        return self.rows.values
 
 
 def encode_column(column: EncryptedColumn, values: Iterable[Any]) -> list[bytes | None]:

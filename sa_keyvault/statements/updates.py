@@ -13,7 +13,7 @@ from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client
 from sa_keyvault.statements.matched import MatchedUpdates
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
-from sa_keyvault.statements.sealing import RowSet, encode_column, seal_rows
+from sa_keyvault.statements.sealing import RowSet, Work, encode_column, seal_rows
 from sa_keyvault.statements.stored import stored_symbols
 from sa_keyvault.statements.values import (
     bound_value,
@@ -30,27 +30,14 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class _Work:
-    """One UPDATE whose WHERE clause names its rows.
+class _KeyedWork(Work):
+    """One UPDATE whose WHERE clause names its rows; the values are what each row's columns are set to.
 
     Attributes:
-        connection: The caller's connection.
-        plan: The table.
-        options: Execution options of the statement.
-        rows: Its rows; the values are what each row's columns are set to.
         symbols: The symbols that the WHERE clause demands, by column key, one mapping per row.
     """
 
-    connection: Connection
-    plan: TablePlan
-    options: Mapping[str, Any]
-    rows: RowSet
     symbols: list[Row]
-
-    @property
-    def values(self) -> list[Row]:
-        """What each row's columns are set to, by column key."""
-        return self.rows.values
 
 
 class Updates:
@@ -89,20 +76,20 @@ class Updates:
         if not plan.symbols.keys() <= demanded.keys() or _is_null_anywhere(demanded, rows):
             return self._matched.prepare(connection, statement, plan, rows, values, options)
         symbols = [{key: bound_value(demanded[key], row) for key in plan.symbols} for row in rows]
-        work = _Work(connection, plan, options, RowSet(rows, values, names), symbols)
+        work = _KeyedWork(connection, plan, options, RowSet(rows, values, names), symbols)
         if changes_symbol:
             return self._rebind(work, statement)
         self._seal(work, encoded)
         return statement, rows
 
-    def _seal(self, work: _Work, encoded: Mapping[str, Sequence[bytes | None]]) -> None:
+    def _seal(self, work: _KeyedWork, encoded: Mapping[str, Sequence[bytes | None]]) -> None:
         """Rows keep their symbols: only the values that are set are sealed."""
         symbols = work.symbols
         if work.plan.collated:
             symbols = stored_symbols(work.connection, work.plan, work.symbols, work.options)
         seal_rows(work.plan, encoded, work.rows, symbols, work.connection, self._ring)
 
-    def _rebind(self, work: _Work, statement: Update) -> tuple[Update, list[Row]]:
+    def _rebind(self, work: _KeyedWork, statement: Update) -> tuple[Update, list[Row]]:
         """Rows change a symbol: what is stored is read, opened and sealed again with what is set."""
         stored = [self._read(work, symbols) for symbols in work.symbols]
         there = [position for position, row in enumerate(stored) if row is not None]
@@ -120,7 +107,7 @@ class Updates:
         seal_rows(work.plan, encoded, RowSet(rows, values, work.rows.names), symbols, work.connection, self._ring)
         return statement, rows
 
-    def _read(self, work: _Work, symbols: Mapping[str, Any]) -> StoredRow | None:
+    def _read(self, work: _KeyedWork, symbols: Mapping[str, Any]) -> StoredRow | None:
         criteria = and_(*(column == symbols[key] for key, column in work.plan.symbols.items()))
         keys = [key for key in work.plan.encrypted if key not in work.values[0]]
         statement = select().select_from(work.plan.table).where(criteria)
@@ -174,7 +161,7 @@ def _is_null_anywhere(demanded: Mapping[str, BindParameter[Any]], rows: Sequence
     return any(bound_value(value, row) is None for value in demanded.values() for row in rows)
 
 
-def _without_encrypted(work: _Work, row: Mapping[str, Any]) -> Row:
+def _without_encrypted(work: _KeyedWork, row: Mapping[str, Any]) -> Row:
     hidden = {work.rows.names.get(key, key) for key in work.plan.encrypted}
     return {name: None if name in hidden else value for name, value in row.items()}
 

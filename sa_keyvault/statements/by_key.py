@@ -1,0 +1,46 @@
+"""Writes sealed values into rows that are there already, each found by its primary key."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, update
+
+from sa_keyvault.keyring import Ring
+from sa_keyvault.statements.plans import TablePlan
+from sa_keyvault.statements.sealing import seal_plaintexts
+from sa_keyvault.statements.stored import internal
+from sa_keyvault.types import SealedValue
+
+__all__ = ["write_by_key"]
+
+
+def write_by_key(
+    plan: TablePlan,
+    encoded: Mapping[str, Sequence[bytes | None]],
+    rows: Sequence[Mapping[str, Any]],
+    symbol_rows: Sequence[Mapping[str, Any]],
+    connection: Connection,
+    ring: Ring,
+    options: Mapping[str, Any],
+) -> None:
+    """Seal the plaintexts and write them with one UPDATE statement for all rows.
+
+    Args:
+        plan: The table.
+        encoded: Plaintexts by column key, one per row; None stands for NULL.
+        rows: The primary key that each row is found by, by column key.
+        symbol_rows: The symbols that each row's values are bound to, by column key.
+        connection: The caller's connection.
+        ring: The key ring.
+        options: Execution options of the caller's statement.
+    """
+    parameters: list[dict[str, Any]] = [{f"key_{column.key}": row[column.key] for column in plan.key} for row in rows]
+    for key, plaintexts in encoded.items():
+        envelopes = seal_plaintexts(plan, plan.encrypted[key], plaintexts, symbol_rows, connection, ring)
+        for row, envelope in zip(parameters, envelopes, strict=True):
+            row[f"sealed_{key}"] = None if envelope is None else SealedValue(envelope, None)
+    columns = plan.table.c
+    same = [column == bindparam(f"key_{column.key}", type_=column.type) for column in plan.key]
+    sealed = {columns[key]: bindparam(f"sealed_{key}", type_=columns[key].type) for key in encoded}
+    statement = update(plan.table).where(*same).values(sealed)
+    connection.execute(statement, parameters, execution_options=internal(options))
