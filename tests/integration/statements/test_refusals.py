@@ -138,10 +138,11 @@ def test_roles_in_a_mapper() -> None:
 def test_two_columns_under_one_label() -> None:
     """Two columns with one context are refused when mappers are configured (A-12)."""
     mapping = registry()
-    for name in ("one", "two"):
+    classes = [type(name, (), {}) for name in ("one", "two")]  # a registry keeps no class alive
+    for class_ in classes:
         email = Column("email", Encrypted(String, context="mail"))
-        table = Table(name, mapping.metadata, Column("id", Integer, primary_key=True), email)
-        mapping.map_imperatively(type(name, (), {}), table)
+        table = Table(class_.__name__, mapping.metadata, Column("id", Integer, primary_key=True), email)
+        mapping.map_imperatively(class_, table)
     with pytest.raises(ConfigurationError, match="same label"):
         mapping.configure()
     mapping.dispose()
