@@ -111,16 +111,15 @@ def _sealer(engine: Engine, ring: KeyRing) -> Peer:
     """The sealer of an area, taken once per value, with the symbols of the value's row."""
     plan, column = _column(engine)
     rows = [(text.encode(), plan.symbols_of(column, {"id": number})) for number, text in enumerate(texts(_COUNT), 1)]
-    binding = column.binding
 
     @contextmanager
     def prepare() -> Iterator[Callable[[], object]]:
         with engine.begin() as connection:
-            sealers = ring.sealers(_AREA, _COUNT, connection)
+            sealers = ring.sealers(_AREA, column.binding, _COUNT, connection)
 
         def work() -> None:
             for plaintext, symbols in rows:
-                next(sealers)(plaintext, binding, symbols)
+                next(sealers)(plaintext, symbols)
 
         yield work
 

@@ -1,25 +1,28 @@
 """The binding context: what an envelope is tied to, as bytes that have one reading only.
 
-Associated data of an envelope (AAD), all integers big-endian:
+The column is part of what the data key is derived for (see `records.data_key`): its label, the number of symbols
+that name a row, and their form. The associated data of an envelope (AAD) is the row: its symbols, in primary-key
+order, in one of two forms.
 
-     size  field
-     9     header of the envelope (see `envelope`)
-     4     length of the label
-     n     label
-     2     number of symbols
-     n     symbols, in primary-key order, each as canonical text, ":", its length in decimal
+ form    a symbol is                                   used where
+ colon   ":", canonical text                           no canonical text of the column's symbols can hold a colon
+ length  canonical text, ":", its length in decimal    one of them may be any text
 
-A label is a sequence of length-prefixed texts: schema, table and column, or the one text of
-`context="…"`. A length in front of a symbol would let stored bytes become part of a symbol (attack A-53);
-behind it, and with the number of symbols authenticated, symbols are parsed from the right and
-have one reading.
+A label is a sequence of length-prefixed texts: schema, table and column, or the one text of `context="…"`.
+
+What is selected is the stored bytes and then the symbols, so stored bytes must never become part of a symbol
+(attack A-53). A length in front of a symbol would allow it; a length behind it is parsed from the right and has
+one reading. In the form `colon` a sealed value has as many colons as symbols, and begins with one: whatever the
+stored bytes and the database's texts are, they cannot be read as other symbols without a colon too many.
 """
 
 import datetime
 import decimal
+import enum
 import re
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from struct import Struct
 
 from sa_keyvault.errors import BindingError
@@ -27,19 +30,19 @@ from sa_keyvault.errors import BindingError
 __all__ = [
     "Binding",
     "Label",
+    "SymbolForm",
     "canonical_bytes",
     "canonical_date",
     "canonical_integer",
     "canonical_text",
     "canonical_trimmed_text",
     "canonical_uuid",
+    "join_symbols",
     "length_prefixed",
     "split_symbols",
-    "symbol",
 ]
 
 _LENGTH = Struct(">I")
-_COUNT = Struct(">H")
 
 _MAX_LENGTH_DIGITS = 10  # a symbol of 10 GB is beyond every database
 # narrower than what Python reads: blanks, underscores and other digits are text to a database
@@ -69,31 +72,40 @@ class Label:
         return ".".join(part for part in self.parts if part)
 
 
+class SymbolForm(enum.StrEnum):
+    """How symbols are told from each other, and from what stands before them."""
+
+    COLON = "colon"
+    LENGTH = "length"
+
+
 @dataclass(frozen=True)
 class Binding:
     """What every envelope of one column has in common.
 
     Attributes:
         label: Name of the column.
-        symbol_count: How many symbols name a row, 1 to 65,535.
-        prefix: The AAD between header and symbols.
+        symbol_count: How many symbols name a row, at least 1.
+        form: How they are written.
     """
 
     label: Label
     symbol_count: int
-    prefix: bytes = field(init=False, repr=False)
+    form: SymbolForm
 
-    def __post_init__(self) -> None:
-        prefix = length_prefixed(bytes(self.label)) + _COUNT.pack(self.symbol_count)
-        object.__setattr__(self, "prefix", prefix)
-
-
-def symbol(text: bytes) -> bytes:
-    """Return *text*, ":" and its length in bytes: `12345:5`."""
-    return b"%b:%d" % (text, len(text))
+    def fields(self) -> tuple[bytes, ...]:
+        """Return every field as bytes, in the order above."""
+        return bytes(self.label), b"%d" % self.symbol_count, self.form.encode()
 
 
-def split_symbols(suffix: bytes, count: int) -> tuple[bytes, tuple[bytes, ...]]:
+def join_symbols(texts: Sequence[bytes], form: SymbolForm) -> bytes:
+    """Return the symbols of a row, `:12345` or `12345:5` each, from their canonical texts."""
+    if form is SymbolForm.COLON:
+        return b"".join([b":" + text for text in texts])
+    return b"".join([b"%b:%d" % (text, len(text)) for text in texts])
+
+
+def split_symbols(suffix: bytes, count: int, form: SymbolForm) -> tuple[bytes, tuple[bytes, ...]]:
     """Parse *count* symbols from the right end of *suffix*.
 
     Returns:
@@ -102,17 +114,30 @@ def split_symbols(suffix: bytes, count: int) -> tuple[bytes, tuple[bytes, ...]]:
     Raises:
         sa_keyvault.BindingError: *suffix* does not end in that many symbols.
     """
+    split = _split_colon if form is SymbolForm.COLON else _split_length
     texts: list[bytes] = []
     rest = suffix
     for _ in range(count):
-        head, colon, digits = rest.rpartition(b":")
-        size = _parsed_length(digits)
-        if not colon or size is None or size > len(head):
+        parts = split(rest)
+        if parts is None:
             msg = f"{len(suffix)} bytes do not end in {count} symbols"
             raise BindingError(msg, size=len(suffix))
-        rest, text = head[: len(head) - size], head[len(head) - size :]
-        texts.insert(0, text)
+        rest = parts[0]
+        texts.insert(0, parts[1])
     return rest, tuple(texts)
+
+
+def _split_colon(suffix: bytes) -> tuple[bytes, bytes] | None:
+    rest, colon, text = suffix.rpartition(b":")
+    return (rest, text) if colon else None
+
+
+def _split_length(suffix: bytes) -> tuple[bytes, bytes] | None:
+    head, colon, digits = suffix.rpartition(b":")
+    size = _parsed_length(digits)
+    if not colon or size is None or size > len(head):
+        return None
+    return head[: len(head) - size], head[len(head) - size :]
 
 
 def _parsed_length(digits: bytes) -> int | None:

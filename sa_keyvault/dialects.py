@@ -1,6 +1,6 @@
 """What differs between databases: storage types, and the SQL that sends a row's symbols along with an envelope."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import VARBINARY, TypeDecorator, TypeEngine
 
 from sa_keyvault import binding
+from sa_keyvault.binding import SymbolForm
 from sa_keyvault.errors import BindingError, ConfigurationError
 from sa_keyvault.keyring import Ring
 
@@ -26,6 +27,7 @@ __all__ = [
     "require_supported",
     "ring_of",
     "storage_type",
+    "symbol_form",
     "symbol_kind",
     "symbol_writer",
 ]
@@ -93,8 +95,8 @@ class SymbolKind:
         sqlite: SQL of the canonical text, with `{}` for the column.
         postgresql: The same for PostgreSQL.
         mariadb: The same for MariaDB.
-        is_ascii: Whether the text is always ASCII, so that characters are bytes.
-        is_collated: Whether the database may find a row by a value that is not the stored one.
+        is_text: Whether it may be any text: with colons, with characters of several bytes, and compared by the
+            database in its own way.
     """
 
     name: str
@@ -102,8 +104,7 @@ class SymbolKind:
     sqlite: str
     postgresql: str
     mariadb: str
-    is_ascii: bool = True
-    is_collated: bool = False
+    is_text: bool = False
 
 
 # CONVERT, not CAST AS CHAR: the latter follows the connection's character set
@@ -111,15 +112,14 @@ _UTF8 = "CONVERT({} USING utf8mb4)"
 
 # SQLite makes text of an integer wherever it needs one
 _INTEGER = SymbolKind("integer", binding.canonical_integer, "{}", "CAST({} AS TEXT)", _UTF8)
-_TEXT = SymbolKind("text", binding.canonical_text, "{}", "CAST({} AS TEXT)", _UTF8, is_ascii=False, is_collated=True)
+_TEXT = SymbolKind("text", binding.canonical_text, "{}", "CAST({} AS TEXT)", _UTF8, is_text=True)
 _TRIMMED = SymbolKind(
     "text",
     binding.canonical_trimmed_text,
     "rtrim({}, ' ')",
     "rtrim(CAST({} AS TEXT), ' ')",
     f"TRIM(TRAILING ' ' FROM {_UTF8})",
-    is_ascii=False,
-    is_collated=True,
+    is_text=True,
 )
 _UUID = SymbolKind(
     "uuid",
@@ -159,28 +159,40 @@ def symbol_kind(type_: TypeEngine[Any], dialect: Dialect | None = None) -> Symbo
     return None
 
 
+def symbol_form(columns: Iterable[Column[Any]]) -> SymbolForm:
+    """Return how the symbols of a row are written that these columns name.
+
+    A `TypeDecorator` may be another type on another database, and the form is the same on all.
+    """
+    plain = all(
+        not isinstance(column.type, TypeDecorator) and (kind := symbol_kind(column.type)) and not kind.is_text
+        for column in columns
+    )
+    return SymbolForm.COLON if plain else SymbolForm.LENGTH
+
+
 def is_collated(column: Column[Any], dialect: Dialect) -> bool:
     """Whether the database may find a row by a value of *column* that is not the stored one.
 
     Asked of the type, not of the database: a column that the model calls String may be citext or NOCASE there.
     """
     kind = symbol_kind(column.type, dialect)
-    return kind is not None and kind.is_collated
+    return kind is not None and kind.is_text
 
 
 def symbol_writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], bytes]:
-    """Return the function that makes a symbol of a value of *column*: through the column's type first."""
+    """Return the function that makes canonical text of a value of *column*: through the column's type first."""
     kind = symbol_kind(column.type, dialect)
     if kind is None:
         msg = f"{column} cannot be a symbol: databases reformat values of type {column.type!r}"
         raise ConfigurationError(msg)
     write, prepare, fixed = kind.write, _prepare(column.type, dialect), _fixed_size(column.type)
-    name, symbol = str(column), binding.symbol
+    name = str(column)
     is_integer = kind is _INTEGER and prepare is None
 
-    def write_symbol(value: Any) -> bytes:
+    def write_text(value: Any) -> bytes:
         if is_integer and type(value) is int:
-            return symbol(b"%d" % value)
+            return b"%d" % value
         stored = value if prepare is None else prepare(value)
         if stored is None:
             msg = f"{name} is NULL, so it cannot be a symbol of its row"
@@ -188,9 +200,9 @@ def symbol_writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], byte
         if fixed is not None and len(stored) != fixed:
             msg = f"{name} holds {fixed} bytes; the database would pad or cut a value of {len(stored)}"
             raise BindingError(msg, size=len(stored))
-        return symbol(write(stored))
+        return write(stored)
 
-    return write_symbol
+    return write_text
 
 
 def _prepare(type_: TypeEngine[Any], dialect: Dialect) -> "_BindProcessorType[Any] | None":
@@ -234,9 +246,16 @@ class RowBytes(ColumnElement[Any]):
 
     inherit_cache: bool | None = True
 
-    def __init__(self, envelope: ColumnElement[Any], symbols: tuple[RowSymbol, ...], type_: TypeEngine[Any]) -> None:
+    def __init__(
+        self,
+        envelope: ColumnElement[Any],
+        symbols: tuple[RowSymbol, ...],
+        form: SymbolForm,
+        type_: TypeEngine[Any],
+    ) -> None:
         self.envelope = envelope
         self.symbols = symbols
+        self.form = form
         self.type = type_
 
 
@@ -266,30 +285,39 @@ def _compile_other(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
 @compiles(RowBytes, "sqlite")
 def _compile_sqlite(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
     envelope, symbols = _parts(element, compiler, "sqlite", kw)
-    tail = " || ".join(f"{text} || ':' || {_sqlite_length(text, kind)}" for text, kind in symbols)
+    if element.form is SymbolForm.COLON:
+        tail = " || ".join(f"':' || {text}" for text, _ in symbols)
+    else:
+        tail = " || ".join(f"{text} || ':' || {_sqlite_length(text, kind)}" for text, kind in symbols)
     # the symbols are put together first, so that a large envelope is copied once
     return f"CAST({envelope} || ({tail}) AS BLOB)"
 
 
 def _sqlite_length(text: str, kind: SymbolKind) -> str:
     # length() counts characters of a text, and bytes of a blob
-    return f"length({text})" if kind.is_ascii else f"length(CAST({text} AS BLOB))"
+    return f"length(CAST({text} AS BLOB))" if kind.is_text else f"length({text})"
 
 
 @compiles(RowBytes, "postgresql")
 def _compile_postgresql(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
     envelope, symbols = _parts(element, compiler, "postgresql", kw)
-    tail = []
-    for text, kind in symbols:
-        if kind.is_ascii:
-            tail.append(f"convert_to({text} || ':' || length({text}), 'UTF8')")
-        else:
-            utf8 = f"convert_to({text}, 'UTF8')"
-            tail.append(f"{utf8} || convert_to(':' || octet_length({utf8}), 'UTF8')")
-    return f"({envelope} || ({' || '.join(tail)}))"
+    if element.form is SymbolForm.COLON:
+        tail = " || ".join(f"':' || {text}" for text, _ in symbols)
+        return f"({envelope} || convert_to({tail}, 'UTF8'))"
+    return f"({envelope} || ({' || '.join(_postgresql_symbol(text, kind) for text, kind in symbols)}))"
+
+
+def _postgresql_symbol(text: str, kind: SymbolKind) -> str:
+    if not kind.is_text:
+        return f"convert_to({text} || ':' || length({text}), 'UTF8')"
+    utf8 = f"convert_to({text}, 'UTF8')"
+    return f"{utf8} || convert_to(':' || octet_length({utf8}), 'UTF8')"
 
 
 def _compile_mariadb(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
     envelope, symbols = _parts(element, compiler, "mariadb", kw)
-    tail = [f", {text}, ':', LENGTH({text})" for text, _ in symbols]
-    return f"CONCAT({envelope}{''.join(tail)})"
+    if element.form is SymbolForm.COLON:
+        tail = "".join(f", ':', {text}" for text, _ in symbols)
+    else:
+        tail = "".join(f", {text}, ':', LENGTH({text})" for text, _ in symbols)
+    return f"CONCAT({envelope}{tail})"

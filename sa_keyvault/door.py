@@ -22,7 +22,7 @@ def seal_value(ring: Ring, connection: Connection, column: Any, key: Any, value:
     if plaintext is None:
         msg = f"{encrypted.declaration.binding.label}: None is stored as NULL, without an envelope"
         raise EncodingError(msg, area=encrypted.area)
-    return next(ring.sealers(encrypted.area, 1, connection))(plaintext, encrypted.binding, symbols)
+    return next(ring.sealers(encrypted.area, encrypted.binding, 1, connection))(plaintext, symbols)
 
 
 def open_value(ring: Ring, dialect: Dialect, column: Any, key: Any, stored: bytes) -> Any:
@@ -34,7 +34,7 @@ def open_value(ring: Ring, dialect: Dialect, column: Any, key: Any, stored: byte
         return type(error)(f"{label}: {error}", key_number=error.key_number, area=encrypted.area, label=label)
 
     symbols = plan.symbols_of(encrypted, _row(encrypted, key))
-    layouts = ring.openers(encrypted.area).layouts(encrypted.binding)
+    layouts = ring.layouts(encrypted.area, encrypted.binding)
     read = reader(layouts, encrypted.values.decode, locate, encrypted.values.null)
     return read(bytes(stored) + symbols)
 

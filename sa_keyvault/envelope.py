@@ -7,7 +7,8 @@
  9       n     body: nonce or IV, ciphertext, tag, as the suite of the working key defines
 
 The suite is a property of the working key's record, never of the envelope: no byte can be flipped
-to choose a weaker one.
+to choose a weaker one. The header is authenticated by what it leads to: format and number are part of what the key
+is derived for, and another length takes another tag.
 """
 
 import os
@@ -47,14 +48,14 @@ _PREFIX = Struct(">BI")
 _LENGTH = Struct(">I")
 _LOOKUP = Struct(">5sI")
 
-Sealer = Callable[[bytes, bytes, bytes], bytes]
-"""(plaintext, prefix of the binding, symbols) -> envelope."""
+Sealer = Callable[[bytes, bytes], bytes]
+"""(plaintext, symbols) -> envelope."""
 
 Opener = tuple[Callable[[bytes, bytes, bytes], bytes], int]
 """(nonce, ciphertext and tag, AAD) -> plaintext, and the offset at which the ciphertext begins."""
 
-Layout = tuple[Callable[[bytes, bytes, bytes], bytes], slice, slice, slice, bytes]
-"""An opener with where nonce, ciphertext and symbols are, and the AAD up to the symbols."""
+Layout = tuple[Callable[[bytes, bytes, bytes], bytes], slice, slice, slice]
+"""(nonce, ciphertext and tag, AAD) -> plaintext, and where nonce, ciphertext and symbols are."""
 
 
 def key_prefix(number: int) -> bytes:
@@ -99,20 +100,19 @@ def pending_envelope() -> bytes:
 
 
 def sealer(number: int, suite: Suite, cipher: Cipher) -> Sealer:
-    """Return the function that seals values under one working key."""
+    """Return the function that seals values of one column under one working key."""
     prefix, nonce_size, body_size = key_prefix(number), suite.nonce_size, suite.body_size
     seal_body, pack_length, urandom = cipher.seal, _LENGTH.pack, os.urandom
 
-    def seal(plaintext: bytes, binding: bytes, symbols: bytes) -> bytes:
-        header = prefix + pack_length(body_size(len(plaintext)))
+    def seal(plaintext: bytes, symbols: bytes) -> bytes:
         nonce = urandom(nonce_size)
-        return header + nonce + seal_body(nonce, plaintext, header + binding + symbols)
+        return prefix + pack_length(body_size(len(plaintext))) + nonce + seal_body(nonce, plaintext, symbols)
 
     return seal
 
 
 def opener(suite: Suite, cipher: Cipher) -> Opener:
-    """Return what opens values under one working key: the cipher's own function, and where its ciphertext begins."""
+    """Return what opens values of one column under one working key: the cipher's own function, and an offset."""
     return cipher.open, HEADER_SIZE + suite.nonce_size
 
 
@@ -120,25 +120,36 @@ class Layouts(dict[bytes, Layout]):
     """Where the parts of one column's envelopes are, by header: made once for each key and length.
 
     Args:
-        openers: By the first five bytes of an envelope; a look-up may raise a `KeyVaultError`.
-        binding: The AAD between header and symbols.
+        find: Returns the opener of an envelope that begins with these five bytes, and whether to keep it: that of a
+            key which is not committed may be gone the next time. May raise a `KeyVaultError`.
     """
 
-    def __init__(self, openers: Mapping[bytes, Opener], binding: bytes) -> None:
+    def __init__(self, find: Callable[[bytes], tuple[Opener, bool]]) -> None:
         super().__init__()
-        self._openers = openers
-        self._binding = binding
+        self._find = find
+        self._openers: dict[bytes, Opener] = {}
 
     def __missing__(self, header: bytes) -> Layout:
         prefix, size = _LOOKUP.unpack(header)
-        decrypt, start = self._openers[prefix]
+        (decrypt, start), is_kept = self._opener(prefix)
         end = HEADER_SIZE + size
-        nonce, ciphertext, symbols = slice(HEADER_SIZE, start), slice(start, end), slice(end, None)
-        layout = decrypt, nonce, ciphertext, symbols, header + self._binding
-        # an opener that is not kept is that of a key which is not committed, and may be gone the next time
-        if prefix in self._openers and len(self) < _MAX_LAYOUTS:
+        layout = decrypt, slice(HEADER_SIZE, start), slice(start, end), slice(end, None)
+        if is_kept and len(self) < _MAX_LAYOUTS:
             self[header] = layout
         return layout
+
+    def _opener(self, prefix: bytes) -> tuple[Opener, bool]:
+        if known := self._openers.get(prefix):
+            return known, True
+        found, is_kept = self._find(prefix)
+        if is_kept:
+            self._openers[prefix] = found
+        return found, is_kept
+
+    def clear(self) -> None:
+        """Forget all of them: the state of a key has changed."""
+        super().clear()
+        self._openers.clear()
 
 
 def reader(
@@ -171,8 +182,8 @@ def reader(
             return null
         failure: KeyVaultError
         try:
-            decrypt, nonce, ciphertext, symbols, head = layouts[stored[header]]
-            return decode(decrypt(stored[nonce], stored[ciphertext], head + stored[symbols]))
+            decrypt, nonce, ciphertext, symbols = layouts[stored[header]]
+            return decode(decrypt(stored[nonce], stored[ciphertext], stored[symbols]))
         except KeyVaultError as error:
             failure = error
         except TypeError:
@@ -201,12 +212,11 @@ def _failure(kind: type[Exception], size: int) -> KeyVaultError:
     return AuthenticationError(msg, size=size)
 
 
-def open_envelope(one: Opener, stored: bytes, binding: bytes) -> bytes:
-    """Open one envelope, followed by its row's symbols, with the opener of its key.
+def open_envelope(layouts: Mapping[bytes, Layout], stored: bytes) -> bytes:
+    """Open one envelope, followed by its row's symbols, and return its plaintext as it is.
 
     Raises:
         sa_keyvault.AuthenticationError: Key, stored bytes and row do not fit together.
     """
-    layouts = Layouts({bytes(stored[:5]): one}, binding)
     plaintext: bytes = reader(layouts, bytes, lambda error, _: error)(stored)
     return plaintext

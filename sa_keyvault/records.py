@@ -6,7 +6,7 @@ import os
 import secrets
 from dataclasses import dataclass, replace
 
-from sa_keyvault.binding import length_prefixed
+from sa_keyvault.binding import Binding, length_prefixed
 from sa_keyvault.errors import KeyRecordError, KeyStateError
 from sa_keyvault.secret import Secret
 from sa_keyvault.suites import (
@@ -279,8 +279,10 @@ def unwrap_working(record: WorkingRecord, master: MasterSecret) -> Secret:
     raise KeyRecordError(msg, key_number=record.number, area=record.area)
 
 
-def data_key(record: WorkingRecord, master: MasterSecret) -> Secret:
-    """Derive the key that seals data: bound to version, suite, area and number, keyed by the binding key.
+def data_key(record: WorkingRecord, master: MasterSecret, binding: Binding) -> Secret:
+    """Derive the key that seals the data of one column, keyed by the binding key.
+
+    It is derived for version, suite, area, number and column, so that an envelope opens nowhere else.
 
     Raises:
         sa_keyvault.KeyRecordError: A field of the record is not what was wrapped.
@@ -291,6 +293,7 @@ def data_key(record: WorkingRecord, master: MasterSecret) -> Secret:
         record.suite.encode(),
         record.area.encode(),
         b"%d" % record.number,
+        *binding.fields(),
     )
     secret = unwrap_working(record, master)
     if record.state is KeyState.REMOVED:

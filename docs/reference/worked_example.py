@@ -23,6 +23,7 @@ SUITE = "aes-256-gcm"
 
 SCHEMA, TABLE, COLUMN = "", "claimant", "email"
 SYMBOL_VALUES = ("12345", "Zürich")  # primary key, and a column of bind_to
+SYMBOL_FORM = "length"  # the city may be any text
 VALUE = "ada@example.org"
 
 WRAP_NONCE = bytes.fromhex("a0a1a2a3a4a5a6a7a8a9aaab")
@@ -55,22 +56,21 @@ def compute() -> dict[str, bytes]:
     values["record AAD"] = b"sa_keyvault/working-key/1\0" + fields
     values["wrapped"] = WRAP_NONCE + AESGCM(WRAPPING_KEY).encrypt(WRAP_NONCE, WORKING_SECRET, values["record AAD"])
 
-    purpose = (b"sa_keyvault/data-key/1", SUITE.encode(), AREA.encode(), str(KEY_NUMBER).encode())
-    values["info"] = length_prefixed(*purpose)
+    values["label"] = length_prefixed(SCHEMA.encode(), TABLE.encode(), COLUMN.encode())
+    key_fields = ("sa_keyvault/data-key/1", SUITE, AREA, str(KEY_NUMBER))
+    column_fields = (values["label"], str(len(SYMBOL_VALUES)).encode(), SYMBOL_FORM.encode())
+    values["info"] = length_prefixed(*(field.encode() for field in key_fields), *column_fields)
     values["data key"] = hkdf_sha256(WORKING_SECRET, BINDING_KEY, values["info"])
 
     values["plaintext"] = VALUE.encode()
     body_size = len(NONCE) + len(values["plaintext"]) + 16
     values["header"] = struct.pack(">BII", 0xF8, KEY_NUMBER, body_size)
-    values["label"] = length_prefixed(SCHEMA.encode(), TABLE.encode(), COLUMN.encode())
-    values["symbols"] = b"".join(symbol(text.encode()) for text in SYMBOL_VALUES)
-    count = struct.pack(">H", len(SYMBOL_VALUES))
-    values["AAD"] = values["header"] + length_prefixed(values["label"]) + count + values["symbols"]
+    values["AAD"] = b"".join(symbol(text.encode()) for text in SYMBOL_VALUES)
 
     sealed = AESGCM(values["data key"]).encrypt(NONCE, values["plaintext"], values["AAD"])
     values["ciphertext"], values["tag"] = sealed[:-16], sealed[-16:]
     values["envelope"] = values["header"] + NONCE + sealed
-    values["selected"] = values["envelope"] + values["symbols"]
+    values["selected"] = values["envelope"] + values["AAD"]
     return values
 
 

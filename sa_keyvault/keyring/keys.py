@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sa_keyvault.binding import Binding
 from sa_keyvault.envelope import Opener, Sealer, key_number, opener, sealer
 from sa_keyvault.errors import KeyNotFoundError, KeyRecordError, KeyStateError, MalformedEnvelopeError
 from sa_keyvault.records import KeyState, MasterRecord, MasterSecret, WorkingRecord, data_key
@@ -90,14 +91,14 @@ class KeySet:
             raise KeyStateError(msg)
         return max(active, key=lambda master: (master.record.created, master.record.id))
 
-    def sealer(self, record: WorkingRecord) -> Sealer:
-        """Return the function that seals under a working key of these."""
-        key = data_key(record, self._secret_of(record))
+    def sealer(self, record: WorkingRecord, binding: Binding) -> Sealer:
+        """Return the function that seals values of one column under a working key of these."""
+        key = data_key(record, self._secret_of(record), binding)
         suite = suite_named(record.suite)
         return sealer(record.number, suite, suite.cipher(key))
 
-    def opener(self, record: WorkingRecord, area: str) -> Opener:
-        """Return the function that opens what a working key sealed, for a column of *area*.
+    def opener(self, record: WorkingRecord, area: str, binding: Binding) -> Opener:
+        """Return the function that opens what a working key sealed in one column, which is of *area*.
 
         Raises:
             sa_keyvault.MalformedEnvelopeError: The key belongs to another area.
@@ -108,7 +109,7 @@ class KeySet:
             msg = f"working key {record.number} belongs to area {record.area!r}, the column to area {area!r}"
             raise MalformedEnvelopeError(msg, key_number=record.number, area=area)
         self._require_opening(record)
-        key = data_key(record, self._secret_of(record))
+        key = data_key(record, self._secret_of(record), binding)
         suite = suite_named(record.suite)
         return opener(suite, suite.cipher(key))
 

@@ -7,11 +7,13 @@ fails, or a savepoint that is rolled back, never leaves data under a key that is
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy import Connection
 
 from sa_keyvault import store
+from sa_keyvault.binding import Binding
 from sa_keyvault.envelope import Layouts, Opener, Sealer
 from sa_keyvault.errors import ConfigurationError, KeyNotFoundError, KeyStoreError, UnsupportedStatementError
 from sa_keyvault.installation import InstallationKey
@@ -25,36 +27,10 @@ from sa_keyvault.suites import Provisioning, suite_named
 if TYPE_CHECKING:
     from sa_keyvault.keyring.private import PrivateConnection
 
-__all__ = ["Openers", "Ring"]
+__all__ = ["Ring"]
 
 _MISS_SECONDS = 1.0
 _MAX_MISSES = 1024
-
-
-class Openers(dict[bytes, Opener]):
-    """Openers of one area by the first five bytes of an envelope; one that is not there yet is looked for."""
-
-    def __init__(self, area: str, find: Callable[[str, bytes], tuple[Opener, bool]]) -> None:
-        super().__init__()
-        self._area = area
-        self._find = find
-        self._layouts: dict[bytes, Layouts] = {}
-
-    def layouts(self, binding: bytes) -> Layouts:
-        """Return where the parts of one column's envelopes are; one object for all of its readers."""
-        return self._layouts.setdefault(binding, Layouts(self, binding))
-
-    def clear(self) -> None:
-        """Forget all openers: the state of a key has changed."""
-        super().clear()
-        for layouts in self._layouts.values():
-            layouts.clear()
-
-    def __missing__(self, prefix: bytes) -> Opener:
-        opener, is_committed = self._find(self._area, prefix)
-        if is_committed:
-            self[prefix] = opener
-        return opener
 
 
 class Ring:
@@ -88,8 +64,8 @@ class Ring:
         self.messages_per_key = messages_per_key
         self._keys: KeySet | None = None
         self._private: PrivateConnection | None = None
-        self._openers: dict[str, Openers] = {}
-        self._sealers: dict[int, Sealer] = {}
+        self._layouts: dict[tuple[str, Binding], Layouts] = {}
+        self._sealers: dict[tuple[int, Binding], Sealer] = {}
         self._usage = Usage()
         self._worn: set[int] = set()
         self._uncommitted: dict[int, WorkingRecord] = {}
@@ -107,25 +83,25 @@ class Ring:
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def openers(self, area: str) -> Openers:
-        """Return the openers of *area*: one object for the ring's whole life, looked into once per value.
+    def layouts(self, area: str, binding: Binding) -> Layouts:
+        """Return the openers of one column: one object for the ring's whole life, looked into once per value.
 
         Raises:
             sa_keyvault.ConfigurationError: The ring is not initialized.
         """
         self._require_keys()
-        return self._openers.setdefault(area, Openers(area, self._find_opener))
+        return self._layouts.setdefault((area, binding), Layouts(partial(self._find_opener, area, binding)))
 
-    def _find_opener(self, area: str, prefix: bytes) -> tuple[Opener, bool]:
+    def _find_opener(self, area: str, binding: Binding, prefix: bytes) -> tuple[Opener, bool]:
         number = number_in(prefix.ljust(9, b"\x00"))
         keys = self._require_keys()
         record = keys.find(number)
         if record is None and number in self._uncommitted:
-            return keys.opener(self._uncommitted[number], area), False
+            return keys.opener(self._uncommitted[number], area, binding), False
         if record is None:
             record = self._load_missing(number, area)
             keys = self._require_keys()
-        return keys.opener(record, area), True
+        return keys.opener(record, area, binding), True
 
     def _load_missing(self, number: int, area: str) -> WorkingRecord:
         """Look for a key that was committed since the last refresh; there is no connection at this place."""
@@ -146,8 +122,8 @@ class Ring:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def sealers(self, area: str, count: int, connection: Connection) -> Iterator[Sealer]:
-        """Return an iterator over *count* sealers of *area*.
+    def sealers(self, area: str, binding: Binding, count: int, connection: Connection) -> Iterator[Sealer]:
+        """Return an iterator over *count* sealers of one column, which is of *area*.
 
         Makes working keys and usage reservations where they are needed, on *connection* and in its transaction.
 
@@ -155,10 +131,12 @@ class Ring:
             sa_keyvault.KeyStateError: No master key is active.
         """
         parts = self._allot(area, count, connection)
-        return itertools.chain.from_iterable(itertools.repeat(seal, share) for seal, share in parts)
+        return itertools.chain.from_iterable(
+            itertools.repeat(self._sealer(record, binding), share) for record, share in parts
+        )
 
-    def _allot(self, area: str, count: int, connection: Connection) -> list[tuple[Sealer, int]]:
-        parts: list[tuple[Sealer, int]] = []
+    def _allot(self, area: str, count: int, connection: Connection) -> list[tuple[WorkingRecord, int]]:
+        parts: list[tuple[WorkingRecord, int]] = []
         left = count
         while left:
             records = self._sealing_records(area, connection)
@@ -169,7 +147,7 @@ class Ring:
                 granted = self._usage.take(connection, record.number, wanted, self._limit(record))
                 if granted < wanted:
                     self._worn.add(record.number)
-                parts.append((self._sealer(record), granted))
+                parts.append((record, granted))
                 left -= granted
         return parts
 
@@ -177,12 +155,12 @@ class Ring:
         half = suite_named(record.suite).usage_limit // 2
         return half if self.messages_per_key is None else min(half, self.messages_per_key)
 
-    def _sealer(self, record: WorkingRecord) -> Sealer:
-        seal = self._sealers.get(record.number)
+    def _sealer(self, record: WorkingRecord, binding: Binding) -> Sealer:
+        seal = self._sealers.get((record.number, binding))
         if seal is None:
-            seal = self._require_keys().sealer(record)
+            seal = self._require_keys().sealer(record, binding)
             if record.number not in self._uncommitted:
-                self._sealers[record.number] = seal
+                self._sealers[record.number, binding] = seal
         return seal
 
     def _sealing_records(self, area: str, connection: Connection) -> list[WorkingRecord]:
@@ -274,8 +252,8 @@ class Ring:
         self._sealers.clear()
         self._worn.clear()
         self._misses.clear()
-        for openers in self._openers.values():
-            openers.clear()
+        for layouts in self._layouts.values():
+            layouts.clear()
 
     def _require_keys(self) -> KeySet:
         if self._keys is None:
@@ -316,7 +294,6 @@ class Ring:
         self._usage.forget(state)
         for number in state.created.keys() - self._unpublished:
             self._uncommitted.pop(number, None)
-            self._sealers.pop(number, None)
 
 
 def _require_positive(**values: Any) -> None:

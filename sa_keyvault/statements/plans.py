@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, Dialect, Table
 
+from sa_keyvault.binding import Binding, SymbolForm, join_symbols
 from sa_keyvault.dialects import is_collated, symbol_writer
 from sa_keyvault.types import Declaration, ValueCodec, encrypted_columns, value_codec
 
@@ -21,7 +22,7 @@ class EncryptedColumn:
         declaration: As its table declares it.
         key: Its key in parameters.
         area: Area of its working keys.
-        binding: The AAD between header and symbols.
+        binding: What its envelopes have in common.
         values: Its value codec.
         symbol_keys: Keys of the columns that name its row, in order.
     """
@@ -29,7 +30,7 @@ class EncryptedColumn:
     declaration: Declaration
     key: str
     area: str
-    binding: bytes
+    binding: Binding
     values: ValueCodec
     symbol_keys: tuple[str, ...]
 
@@ -42,7 +43,7 @@ class TablePlan:
         table: The table.
         encrypted: Its encrypted columns, by key.
         symbols: Every column that names a row of one of them, by key; the primary key first.
-        writers: The function that makes a symbol of a value, by key.
+        writers: The function that makes canonical text of a value, by key.
         collated: Keys of the symbols that a database may find by a value that is not the stored one.
     """
 
@@ -59,11 +60,10 @@ class TablePlan:
 
     def symbols_of(self, column: EncryptedColumn, row: Mapping[str, Any]) -> bytes:
         """Return the symbols of *column* in *row*, as they stand in the associated data."""
-        writers = self.writers
-        if len(column.symbol_keys) == 1:
-            key = column.symbol_keys[0]
-            return writers[key](row[key])
-        return b"".join([writers[key](row[key]) for key in column.symbol_keys])
+        writers, keys, form = self.writers, column.symbol_keys, column.binding.form
+        if len(keys) == 1 and form is SymbolForm.COLON:
+            return b":" + writers[keys[0]](row[keys[0]])
+        return join_symbols([writers[key](row[key]) for key in keys], form)
 
 
 class Plans:
@@ -107,7 +107,7 @@ class Plans:
             declaration=declaration,
             key=declaration.column.key,
             area=declaration.type_.area,
-            binding=declaration.binding.prefix,
+            binding=declaration.binding,
             values=value_codec(declaration.type_.inner, self._dialect),
             symbol_keys=tuple(symbol.key for symbol in declaration.symbols),
         )

@@ -54,8 +54,9 @@ def read_rows(
     named = {**{column.key: column for column in plan.key}, **plan.symbols}
     columns: list[ColumnElement[Any]] = [column.label(f"symbol_{key}") for key, column in named.items()]
     for key in keys:
-        column = plan.encrypted[key].declaration.column
-        columns.append(RowBytes(column, find_symbols(column)[1], LargeBinary()).label(f"envelope_{key}"))
+        encrypted = plan.encrypted[key]
+        column, form = encrypted.declaration.column, encrypted.binding.form
+        columns.append(RowBytes(column, find_symbols(column)[1], form, LargeBinary()).label(f"envelope_{key}"))
     chosen = locked(connection, statement.with_only_columns(*columns, maintain_column_froms=True), plan.table)
     found = connection.execute(chosen, execution_options=internal(options)).all()
     width = len(named)
@@ -73,5 +74,4 @@ def read_rows(
 def _opened(column: EncryptedColumn, stored: bytes | None, ring: Ring) -> bytes | None:
     if stored is None:
         return None
-    envelope = bytes(stored)
-    return open_envelope(ring.openers(column.area)[envelope[:5]], envelope, column.binding)
+    return open_envelope(ring.layouts(column.area, column.binding), bytes(stored))

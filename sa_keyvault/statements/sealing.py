@@ -84,10 +84,10 @@ def seal_plaintexts(
 ) -> list[bytes | None]:
     """Return the envelope of each plaintext, bound to the row at the same position."""
     count = sum(plaintext is not None for plaintext in plaintexts)
-    sealers = ring.sealers(column.area, count, connection)
-    binding, symbols_of = column.binding, plan.symbols_of
+    sealers = ring.sealers(column.area, column.binding, count, connection)
+    symbols_of = plan.symbols_of
     return [
-        None if plaintext is None else next(sealers)(plaintext, binding, symbols_of(column, row))
+        None if plaintext is None else next(sealers)(plaintext, symbols_of(column, row))
         for plaintext, row in zip(plaintexts, symbol_rows, strict=True)
     ]
 

@@ -7,7 +7,7 @@ from sqlalchemy import Column, LargeBinary, String, Table
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sa_keyvault.binding import Binding, Label
-from sa_keyvault.dialects import symbol_kind
+from sa_keyvault.dialects import symbol_form, symbol_kind
 from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.types.inner import require_supported_inner
 
@@ -78,7 +78,7 @@ class Declaration:
     Attributes:
         column: The column.
         type_: Its type.
-        binding: Its part of the associated data.
+        binding: What its envelopes have in common.
         symbols: The columns whose values name its row: primary key, then `bind_to`.
     """
 
@@ -110,7 +110,7 @@ def declaration_of(column: Column[Any]) -> Declaration:
     label = _label(type_, column, table)
     _require_plain(column, label)
     symbols = _symbols(type_, table, label)
-    return Declaration(column, type_, Binding(label, len(symbols)), symbols)
+    return Declaration(column, type_, Binding(label, len(symbols), symbol_form(symbols)), symbols)
 
 
 def _label(type_: EncryptedDeclaration[Any], column: Column[Any], table: Table) -> Label:

@@ -46,25 +46,22 @@ class RowValue(UserDefinedType[Any]):
     Args:
         inner: Type of the values.
         area: Area of the column.
-        label: Label of the column.
-        symbol_count: How many symbols name its row.
+        binding: What the column's envelopes have in common.
     """
 
     cache_ok: bool | None = True
 
-    def __init__(self, inner: TypeEngine[Any], area: str, label: Label, symbol_count: int) -> None:
+    def __init__(self, inner: TypeEngine[Any], area: str, binding: Binding) -> None:
         self.inner = inner
         self.area = area
-        self.label = label
-        self.symbol_count = symbol_count
+        self.binding = binding
 
     def result_processor(self, dialect: Dialect, coltype: object) -> "_ResultProcessorType[Any]":
         """Return the function that opens a selected value."""
         require_supported(dialect)
         values = value_codec(self.inner, dialect)
-        binding = Binding(self.label, self.symbol_count).prefix
-        layouts = ring_of(dialect).openers(self.area).layouts(binding)
-        locate = partial(_located, self.area, self.label)
+        layouts = ring_of(dialect).layouts(self.area, self.binding)
+        locate = partial(_located, self.area, self.binding.label)
         return cast("_ResultProcessorType[Any]", reader(layouts, values.decode, locate, values.null))
 
 

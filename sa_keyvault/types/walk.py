@@ -26,10 +26,10 @@ def find_row(column: ColumnElement[Any]) -> ColumnElement[Any]:
     if _is_filler(column):
         return column
     declaration, symbols = find_symbols(column)
-    type_ = declaration.type_
-    row_value = RowValue(type_.inner, type_.area, declaration.binding.label, len(symbols))
+    type_, binding = declaration.type_, declaration.binding
+    row_value = RowValue(type_.inner, type_.area, binding)
     element = column.element if isinstance(column, Label) else column
-    return RowBytes(element, symbols, row_value)
+    return RowBytes(element, symbols, binding.form, row_value)
 
 
 def find_symbols(column: ColumnElement[Any]) -> tuple[Declaration, tuple[RowSymbol, ...]]:

@@ -13,24 +13,28 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sa_keyvault import binding
-from sa_keyvault.binding import Binding, Label, split_symbols, symbol
-from sa_keyvault.envelope import Sealer, open_envelope, opener, sealer
+from sa_keyvault.binding import Binding, Label, SymbolForm, join_symbols, split_symbols
+from sa_keyvault.envelope import Layouts, Sealer, open_envelope, opener, sealer
 from sa_keyvault.errors import AuthenticationError, BindingError
-from sa_keyvault.suites import AES_256_GCM, random_secret
+from sa_keyvault.records import data_key, new_master, new_working
+from sa_keyvault.suites import AES_256_GCM
 
 Row = tuple[bytes, ...]
 
-_LENGTH, _COUNT = Struct(">I"), Struct(">H")
+_LENGTH = Struct(">I")
+_COLON = SymbolForm.COLON
 
 # the characters that symbols are made of, so that one can look like the end of another
 _TEXTS = st.one_of(st.binary(max_size=12), st.text("0123456789:", max_size=12).map(str.encode))
 _ROWS = st.lists(_TEXTS, min_size=1, max_size=4).map(tuple)
+_PLAIN_TEXTS = _TEXTS.map(lambda text: text.replace(b":", b""))
+_PLAIN_ROWS = st.lists(_PLAIN_TEXTS, min_size=1, max_size=4).map(tuple)
 _NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 _LABELS = st.lists(_NAMES, min_size=1, max_size=4).map(lambda parts: Label(tuple(parts)))
 
 
-def _joined(row: Row) -> bytes:
-    return b"".join(map(symbol, row))
+def _joined(row: Row, form: SymbolForm = SymbolForm.LENGTH) -> bytes:
+    return join_symbols(row, form)
 
 
 def _strings(alphabet: bytes, longest: int) -> list[bytes]:
@@ -92,55 +96,29 @@ def test_label_text() -> None:
     ]
 
 
-def _read_context(context: bytes) -> tuple[Label, Row]:
-    """Read a binding context, from label to symbols, as the module's docstring lays it out."""
-    (size,) = _LENGTH.unpack_from(context)
-    label = Label(tuple(part.decode() for part in _fields(context[4 : 4 + size])))
-    (count,) = _COUNT.unpack_from(context, 4 + size)
-    rest, row = split_symbols(context[6 + size :], count)
-    assert rest == b""
-    return label, row
-
-
 @settings(deadline=None)
-@given(_LABELS, _ROWS)
-@example(Label(("t",)), (b"1", b"23"))
-@example(Label(("t",)), (b"12", b"3"))
-@example(Label(("t",)), (b"1", b"2", b"3"))
-def test_context_has_an_inverse(label: Label, row: Row) -> None:
-    """Label and symbols can be read from the context again, so no two rows of any columns share one (R-15, R-16)."""
-    assert (label, row) == _read_context(Binding(label, len(row)).prefix + _joined(row))
+@given(*[st.tuples(_LABELS, st.integers(1, 40), st.sampled_from(SymbolForm))] * 2)
+@example((Label(("t",)), 1, _COLON), (Label(("t",)), 1, SymbolForm.LENGTH))
+@example((Label(("t",)), 1, _COLON), (Label(("t",)), 11, _COLON))
+def test_bindings_are_injective(one: tuple[Label, int, SymbolForm], other: tuple[Label, int, SymbolForm]) -> None:
+    """Two bindings have the same fields only if label, number of symbols and form are the same (R-15, R-16)."""
+    assert (one == other) == (Binding(*one).fields() == Binding(*other).fields())
 
 
-def test_context_layout() -> None:
-    """The context is length and bytes of the label, number of symbols, symbols (R-16)."""
-    expected = (
-        "00000011"  # length of the label
-        "00000000 00000001 74 00000004 6e616d65"  # schema, table, column
-        "0002"  # number of symbols
-        "3132333435 3a 35"  # 12345:5
-        "61 3a 31"  # a:1
-    )
-    context = Binding(Label(("", "t", "name")), 2).prefix + _joined((b"12345", b"a"))
-    assert bytes.fromhex(expected) == context
-
-
-def test_contexts_are_all_different() -> None:
-    """Every label and row over short alphabets has a context of its own (R-16, A-53)."""
-    names = ["", "1", ":"]
-    labels = [Label(parts) for count in (1, 2) for parts in itertools.product(names, repeat=count)]
-    texts = _strings(b"1:", 2)
-    rows = [row for count in (1, 2, 3) for row in itertools.product(texts, repeat=count)]
-    contexts = {Binding(label, len(row)).prefix + _joined(row) for label in labels for row in rows}
-    assert len(labels) * len(rows) == len(contexts)
+def test_binding_fields() -> None:
+    """A binding is the bytes of its label, the number of symbols in decimal, and the name of their form (R-16)."""
+    label = Label(("", "t", "name"))
+    assert (bytes(label), b"2", b"length") == Binding(label, 2, SymbolForm.LENGTH).fields()
 
 
 # -- symbols are parsed from the right ---------------------------------------------------------------------------------
 
 
 def test_symbol_layout() -> None:
-    """A symbol is its text, a colon, and its length in bytes in decimal."""
-    assert [symbol(b"12345"), symbol(b""), symbol("é".encode())] == [b"12345:5", b":0", b"\xc3\xa9:2"]
+    """A symbol is a colon and its text; or its text, a colon, and its length in bytes in decimal."""
+    row = (b"12345", b"", "é".encode())
+    expected = [b":12345::\xc3\xa9", b"12345:5:0\xc3\xa9:2"]
+    assert expected == [_joined(row, _COLON), _joined(row)]
 
 
 @settings(deadline=None)
@@ -149,7 +127,16 @@ def test_symbol_layout() -> None:
 @example(b"1", (b"", b""))
 def test_split_is_the_inverse_of_joining(stored: bytes, row: Row) -> None:
     """Symbols are found at the right end of any bytes, and what stands before them is left (R-16)."""
-    assert (stored, row) == split_symbols(stored + _joined(row), len(row))
+    assert (stored, row) == split_symbols(stored + _joined(row), len(row), SymbolForm.LENGTH)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=40), _PLAIN_ROWS)
+@example(b":", (b"1",))
+@example(b"1:", (b"", b""))
+def test_split_is_the_inverse_of_joining_with_colons(stored: bytes, row: Row) -> None:
+    """Symbols without colons are found behind theirs, at the right end of any bytes (R-16)."""
+    assert (stored, row) == split_symbols(stored + _joined(row, _COLON), len(row), _COLON)
 
 
 @pytest.mark.parametrize(
@@ -159,30 +146,31 @@ def test_split_is_the_inverse_of_joining(stored: bytes, row: Row) -> None:
 def test_split_refuses_what_joining_never_makes(suffix: bytes) -> None:
     """Missing colons, lengths that are not minimal and lengths that do not fit are refused (A-18)."""
     with pytest.raises(BindingError):
-        split_symbols(suffix, 1)
+        split_symbols(suffix, 1, SymbolForm.LENGTH)
 
 
 def test_split_refuses_a_length_that_python_would_not_read() -> None:
     """A length of thousands of digits is refused like any other that does not fit (A-18)."""
     with pytest.raises(BindingError):
-        split_symbols(b"a:" + b"1" * 5_000, 1)
+        split_symbols(b"a:" + b"1" * 5_000, 1, SymbolForm.LENGTH)
 
 
-def test_split_refuses_too_few_symbols() -> None:
+@pytest.mark.parametrize(("suffix", "form"), [(b"a:1", SymbolForm.LENGTH), (b":1", _COLON), (b"1", _COLON)])
+def test_split_refuses_too_few_symbols(suffix: bytes, form: SymbolForm) -> None:
     """A row with one symbol is no row with two (R-16)."""
     with pytest.raises(BindingError):
-        split_symbols(b"a:1", 2)
+        split_symbols(suffix, 2, form)
 
 
 @settings(deadline=None)
-@given(st.binary(max_size=24), st.integers(1, 3))
-def test_split_reads_nothing_that_joining_does_not_make(suffix: bytes, count: int) -> None:
+@given(st.binary(max_size=24), st.integers(1, 3), st.sampled_from(SymbolForm))
+def test_split_reads_nothing_that_joining_does_not_make(suffix: bytes, count: int, form: SymbolForm) -> None:
     """Whatever is parsed joins to the same bytes again; everything else is a BindingError (R-16)."""
     try:
-        rest, row = split_symbols(suffix, count)
+        rest, row = split_symbols(suffix, count, form)
     except BindingError:
         return
-    assert (suffix, count) == (rest + _joined(row), len(row))
+    assert (suffix, count) == (rest + _joined(row, form), len(row))
 
 
 # -- stored bytes cannot become part of a symbol -----------------------------------------------------------------------
@@ -210,6 +198,19 @@ def test_no_split_of_a_suffix_names_another_row(rows: list[Row]) -> None:
     assert _stolen(rows, _joined) == []
 
 
+@pytest.mark.parametrize("rows", [_SINGLE, _DOUBLE, _TRIPLE], ids=["one symbol", "two symbols", "three symbols"])
+def test_no_split_of_a_suffix_with_colons_names_another_row(rows: list[Row]) -> None:
+    """The same holds behind colons for rows whose sealed texts have none, whatever texts the database holds (A-53)."""
+    sealed = {_joined(row, _COLON) for row in rows if not any(b":" in text for text in row)}
+    stolen = [
+        (suffix, row)
+        for row in rows
+        for suffix in sealed
+        if suffix.endswith(_joined(row, _COLON)) and suffix != _joined(row, _COLON)
+    ]
+    assert (stolen, len(sealed) > 1) == ([], True)
+
+
 def test_the_search_finds_what_a_length_in_front_allows() -> None:
     """With the length in front of a symbol the same search finds the known pair, so it can find one (A-53)."""
     rows = [(b"x5:admin",), (b"admin",)]
@@ -217,38 +218,69 @@ def test_the_search_finds_what_a_length_in_front_allows() -> None:
     assert found == [((b"x5:admin",), b"8:x", (b"admin",))]
 
 
+def test_the_search_finds_what_a_colon_in_a_text_allows() -> None:
+    """Texts with colons do collide behind colons: they take the other form, as they do (A-53)."""
+    found = _stolen([(b"a:b",), (b"b",)], lambda row: _joined(row, _COLON))
+    assert found == [((b"a:b",), b":a", (b"b",))]
+
+
 def test_the_search_finds_what_an_uncounted_row_allows() -> None:
     """Rows with different numbers of symbols do collide: the number must be authenticated, as it is (A-53)."""
     assert _stolen([(b"1", b"2"), (b"2",)], _joined) == [((b"1", b"2"), b"1:1", (b"2",))]
 
 
-def _cipher() -> tuple[Sealer, Callable[[bytes, bytes], bytes]]:
-    cipher = AES_256_GCM.cipher(random_secret(32))
-    return sealer(1, AES_256_GCM, cipher), partial(open_envelope, opener(AES_256_GCM, cipher))
+_MASTER, _SECRET = new_master("0" * 32)
+_WORKING = new_working(_MASTER, _SECRET, "identities", AES_256_GCM)
 
 
-_SEAL, _OPEN = _cipher()
+def _column(binding: Binding) -> tuple[Sealer, Callable[[bytes], bytes]]:
+    """Return what seals and opens the values of one column under the one working key."""
+    cipher = AES_256_GCM.cipher(data_key(_WORKING, _SECRET, binding))
+    one = opener(AES_256_GCM, cipher)
+    return sealer(_WORKING.number, AES_256_GCM, cipher), partial(open_envelope, Layouts(lambda _: (one, True)))
 
 
-def _opens(stored: bytes, prefix: bytes, row: Row) -> bool:
+def _opens(open_: Callable[[bytes], bytes], stored: bytes) -> bool:
     try:
-        return _OPEN(stored + _joined(row), prefix) == b"plaintext"
+        return open_(stored) == b"plaintext"
     except AuthenticationError:
         return False
 
 
+def _tails(symbols: bytes) -> list[bytes]:
+    return [symbols[:split] for split in range(len(symbols) + 1)]
+
+
+def _pairs(texts: st.SearchStrategy[bytes]) -> st.SearchStrategy[tuple[Row, Row]]:
+    return st.integers(1, 3).flatmap(lambda count: st.tuples(*[st.tuples(*[texts] * count)] * 2))
+
+
 @settings(deadline=None)
-@given(st.integers(1, 3).flatmap(lambda count: st.tuples(*[st.tuples(*[_TEXTS] * count)] * 2)))
+@given(_pairs(_TEXTS))
 @example(((b"x5:admin",), (b"admin",)))
 @example(((b"1", b"23"), (b"12", b"3")))
 def test_no_stored_bytes_open_in_another_row(rows: tuple[Row, Row]) -> None:
     """An envelope with any part of its row's symbols behind it opens in its own row only (R-21, A-1, A-6, A-53)."""
     own, other = rows
-    prefix = Binding(Label(("t",)), len(own)).prefix
-    envelope, symbols = _SEAL(b"plaintext", prefix, _joined(own)), _joined(own)
-    tails = [symbols[:split] for split in range(len(symbols) + 1)]
-    opened = [tail for tail in tails if _opens(envelope + tail, prefix, other)]
+    seal, open_ = _column(Binding(Label(("t",)), len(own), SymbolForm.LENGTH))
+    envelope = seal(b"plaintext", _joined(own))
+    opened = [tail for tail in _tails(_joined(own)) if _opens(open_, envelope + tail + _joined(other))]
     assert opened == ([b""] if own == other else [])
+
+
+@settings(deadline=None)
+@given(_pairs(_PLAIN_TEXTS), _pairs(_TEXTS))
+@example(((b"15",), (b"5",)), ((b"",), (b"15",)))
+@example(((b"1", b"23"), (b"12", b"3")), ((b"1", b"23"), (b"", b"1:23")))
+def test_no_stored_bytes_open_in_another_row_with_colons(sealed: tuple[Row, Row], stored: tuple[Row, Row]) -> None:
+    """The same holds behind colons, whatever texts stand in the database's rows (R-21, A-1, A-6, A-53)."""
+    own = sealed[0]
+    seal, open_ = _column(Binding(Label(("t",)), len(own), _COLON))
+    symbols = _joined(own, _COLON)
+    envelope = seal(b"plaintext", symbols)
+    rows = [row for row in (sealed[1], *stored) if len(row) == len(own)]
+    opened = [row for row in rows for tail in _tails(symbols) if _opens(open_, envelope + tail + _joined(row, _COLON))]
+    assert opened == [row for row in rows if row == own]
 
 
 @settings(deadline=None)
@@ -257,18 +289,31 @@ def test_no_stored_bytes_open_in_another_row(rows: tuple[Row, Row]) -> None:
 def test_no_stored_bytes_open_in_a_row_with_other_symbols(rows: tuple[Row, Row]) -> None:
     """The number of symbols is authenticated: no tail makes up for a symbol more or less (R-21, A-53)."""
     own, other = rows
-    prefix, foreign = (Binding(Label(("t",)), len(row)).prefix for row in rows)
-    envelope, symbols = _SEAL(b"plaintext", prefix, _joined(own)), _joined(own)
-    tails = [symbols[:split] for split in range(len(symbols) + 1)]
-    assert [tail for tail in tails if _opens(envelope + tail, foreign, other)] == []
+    seal, _ = _column(Binding(Label(("t",)), len(own), SymbolForm.LENGTH))
+    _, foreign = _column(Binding(Label(("t",)), len(other), SymbolForm.LENGTH))
+    envelope = seal(b"plaintext", _joined(own))
+    assert [tail for tail in _tails(_joined(own)) if _opens(foreign, envelope + tail + _joined(other))] == []
 
 
 @settings(deadline=None)
 @given(_LABELS, _LABELS, _ROWS)
 def test_no_envelope_opens_in_another_column(own: Label, other: Label, row: Row) -> None:
     """An envelope opens under the label it was sealed under, and no other (R-21, A-2, A-3)."""
-    envelope = _SEAL(b"plaintext", Binding(own, len(row)).prefix, _joined(row))
-    assert (own == other) == _opens(envelope, Binding(other, len(row)).prefix, row)
+    seal, _ = _column(Binding(own, len(row), SymbolForm.LENGTH))
+    _, open_ = _column(Binding(other, len(row), SymbolForm.LENGTH))
+    assert (own == other) == _opens(open_, seal(b"plaintext", _joined(row)) + _joined(row))
+
+
+def test_no_envelope_opens_under_another_form() -> None:
+    """An envelope whose symbols were written in one form opens in no column that reads the other (R-21, A-53)."""
+    bindings = [Binding(Label(("t",)), 1, form) for form in SymbolForm]
+    symbols = b":0"
+    opened = [
+        _opens(_column(other)[1], _column(own)[0](b"plaintext", symbols) + symbols)
+        for own in bindings
+        for other in bindings
+    ]
+    assert opened == [True, False, False, True]
 
 
 # -- canonical text ----------------------------------------------------------------------------------------------------

@@ -13,13 +13,12 @@ from sa_keyvault import envelope
 from sa_keyvault.envelope import FORMAT, HEADER_SIZE, Sealer
 from sa_keyvault.errors import AuthenticationError, MalformedEnvelopeError
 from sa_keyvault.secret import Secret
-from sa_keyvault.suites import AES_256_GCM
+from sa_keyvault.suites import AES_256_GCM, derive
 
-_Open = Callable[[bytes, bytes], bytes]
+_Open = Callable[[bytes], bytes]
 
 _KEY = Secret(bytes(range(32)))
 _NUMBER = 0x01020304
-_BINDING = bytes.fromhex("00000005 00000001 74 0001")
 _SYMBOLS = b"5:1"
 _PLAINTEXTS = [b"", b"a", bytes(16), b"x" * 41]
 
@@ -27,25 +26,32 @@ _NUMBERS = st.integers(1, 2**32 - 1)
 
 
 def _functions(number: int = _NUMBER, key: Secret = _KEY) -> tuple[Sealer, _Open]:
-    cipher = AES_256_GCM.cipher(key)
-    one = envelope.opener(AES_256_GCM, cipher)
-    return envelope.sealer(number, AES_256_GCM, cipher), partial(envelope.open_envelope, one)
+    """Return what seals under *key*, and what opens as a key ring does: each number has a key of its own."""
+
+    def find(prefix: bytes) -> tuple[envelope.Opener, bool]:
+        envelope.key_number(prefix.ljust(HEADER_SIZE, b"\x00"))
+        own = key if prefix == envelope.key_prefix(number) else derive(key, salt=key, purpose=(prefix,), size=32)
+        return envelope.opener(AES_256_GCM, AES_256_GCM.cipher(own)), True
+
+    sealer = envelope.sealer(number, AES_256_GCM, AES_256_GCM.cipher(key))
+    return sealer, partial(envelope.open_envelope, envelope.Layouts(find))
 
 
 _SEAL, _OPEN = _functions()
 
 
 def _sealed(plaintext: bytes) -> bytes:
-    return _SEAL(plaintext, _BINDING, _SYMBOLS)
+    return _SEAL(plaintext, _SYMBOLS)
 
 
 def _refused(stored: bytes, symbols: bytes = _SYMBOLS, open_: _Open = _OPEN) -> bool:
     """Whether *stored* is refused with the right class; anything else that is raised, is raised."""
     try:
-        open_(stored + symbols, _BINDING)
+        open_(stored + symbols)
     except (AuthenticationError, MalformedEnvelopeError) as error:
-        # less than a header and its symbols could ever be: there is nothing to authenticate
-        return isinstance(error, AuthenticationError) == (len(stored + symbols) >= HEADER_SIZE)
+        # less than a header and its symbols could ever be, or another format: there is nothing to authenticate
+        begins_as_envelope = len(stored + symbols) >= HEADER_SIZE and (stored + symbols)[0] == FORMAT
+        return isinstance(error, AuthenticationError) == begins_as_envelope
     return False
 
 
@@ -58,8 +64,8 @@ def test_layout(plaintext: bytes) -> None:
     stored = _sealed(plaintext)
     size = 12 + len(plaintext) + 16
     header = b"\xf8" + bytes.fromhex("01020304") + size.to_bytes(4, "big")
-    # the suite's own cipher, told each input: header and binding context are the associated data
-    body = AES_256_GCM.cipher(_KEY).seal(stored[9:21], plaintext, header + _BINDING + _SYMBOLS)
+    # the suite's own cipher, told each input: the symbols are the associated data
+    body = AES_256_GCM.cipher(_KEY).seal(stored[9:21], plaintext, _SYMBOLS)
     assert header + stored[9:21] + body == stored
 
 
@@ -71,20 +77,20 @@ def test_format_byte_never_begins_a_text() -> None:
 
 
 @settings(deadline=None)
-@given(st.binary(max_size=300), st.binary(max_size=40), st.binary(max_size=40), _NUMBERS)
-@example(b"", b"", b"", 1)
-@example(b"", b"", b"", 2**32 - 1)
-def test_round_trip(plaintext: bytes, binding: bytes, symbols: bytes, number: int) -> None:
-    """What was sealed opens with its own key, binding and symbols."""
+@given(st.binary(max_size=300), st.binary(max_size=40), _NUMBERS)
+@example(b"", b"", 1)
+@example(b"", b"", 2**32 - 1)
+def test_round_trip(plaintext: bytes, symbols: bytes, number: int) -> None:
+    """What was sealed opens with its own key and symbols."""
     seal, open_ = _functions(number)
-    assert plaintext == open_(seal(plaintext, binding, symbols) + symbols, binding)
+    assert plaintext == open_(seal(plaintext, symbols) + symbols)
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=300), _NUMBERS)
 def test_parse_is_the_inverse_of_build(plaintext: bytes, number: int) -> None:
     """Key number, size and prefix that are read from an envelope are those that it was built of (R-19)."""
-    stored = _functions(number)[0](plaintext, b"", b"")
+    stored = _functions(number)[0](plaintext, b"")
     header = envelope.key_prefix(number) + (len(stored) - HEADER_SIZE).to_bytes(4, "big")
     expected = (number, len(stored), header)
     assert expected == (envelope.key_number(stored), envelope.envelope_size(stored), stored[:HEADER_SIZE])
@@ -182,11 +188,10 @@ def test_every_other_format_byte_is_refused(byte: int) -> None:
 
 @pytest.mark.parametrize("number", [0, 1, _NUMBER - 1, _NUMBER + 1, 2**32 - 1])
 def test_changed_key_number_is_refused(number: int) -> None:
-    """The key number is authenticated: it opens neither with its own key nor with the one it names now (R-22, A-17)."""
-    stored = _sealed(b"value")
-    changed = envelope.key_prefix(number) + stored[5:]
+    """An envelope that names another key does not open with that one (R-22, A-17)."""
+    changed = envelope.key_prefix(number) + _sealed(b"value")[5:]
     other = _functions(number, Secret(bytes(32)))[1]
-    assert (number, True, True) == (envelope.key_number(changed), _refused(changed), _refused(changed, open_=other))
+    assert (number, True) == (envelope.key_number(changed), _refused(changed, open_=other))
 
 
 def test_envelope_of_one_key_opens_under_no_other() -> None:
@@ -228,7 +233,7 @@ def test_refusals_are_one_error() -> None:
     texts = set()
     for candidate, symbols, open_ in attempts:
         with pytest.raises(AuthenticationError) as caught:
-            open_(candidate + symbols, _BINDING)
+            open_(candidate + symbols)
         texts.add(str(caught.value))
     assert texts == {f"{len(stored) + 3} stored bytes do not open with their key for their row"}
 
@@ -236,7 +241,7 @@ def test_refusals_are_one_error() -> None:
 def test_refusal_keeps_no_context() -> None:
     """The error of an opener has no cause or context whose frames would keep the bytes alive (R-38, A-74)."""
     with pytest.raises(AuthenticationError) as caught:
-        _OPEN(bytes(20), _BINDING)
+        _OPEN(envelope.key_prefix(_NUMBER) + bytes(15))
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
@@ -258,7 +263,7 @@ def test_no_nonce_without_the_generator(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(os, "urandom", fail)
     seal = _functions()[0]
     with pytest.raises(OSError, match="12"):
-        seal(b"value", _BINDING, _SYMBOLS)
+        seal(b"value", _SYMBOLS)
 
 
 # -- pending envelopes -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sa_keyvault import records, suites
-from sa_keyvault.binding import length_prefixed
+from sa_keyvault.binding import Binding, Label, SymbolForm, length_prefixed
 from sa_keyvault.errors import KeyRecordError, KeyStateError
 from sa_keyvault.records import KeyState, MasterRecord, MasterSecret, WorkingRecord
 from sa_keyvault.secret import Secret
@@ -253,21 +253,27 @@ def test_associated_data_of_neighbours() -> None:
 # -- data keys ---------------------------------------------------------------------------------------------------------
 
 
-def _data_key(record: WorkingRecord, secret: Secret, master: MasterSecret = _SECRET) -> bytes:
+_BINDING = Binding(Label(("", "claimant", "email")), 2, SymbolForm.COLON)
+
+
+def _data_key(
+    record: WorkingRecord, secret: Secret, master: MasterSecret = _SECRET, binding: Binding = _BINDING
+) -> bytes:
     """Return the data key of *record* with the working secret *secret*, wrapped under *master*."""
-    return records.data_key(records._wrapped(record, master, secret), master).expose()
+    return records.data_key(records._wrapped(record, master, secret), master, binding).expose()
 
 
 def test_data_key_is_derived_as_documented() -> None:
-    """A data key is HKDF of the working secret: salt is the binding key, info is version, suite, area and number."""
+    """A data key is HKDF of the working secret, with the binding key as salt and all that it is bound to as info."""
     secret = records.unwrap_working(_WORKING, _SECRET)
     purpose = (b"sa_keyvault/data-key/1", b"aes-256-gcm", b"identities", str(_WORKING.number).encode())
+    purpose = (*purpose, bytes(_BINDING.label), b"2", b"colon")
     expected = suites.derive(secret, salt=_SECRET.binding, purpose=purpose, size=32)
-    assert expected.expose() == records.data_key(_WORKING, _SECRET).expose()
+    assert expected.expose() == records.data_key(_WORKING, _SECRET, _BINDING).expose()
 
 
 def test_data_key_changes_with_what_it_is_bound_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One working secret gives another data key in another area, number, suite or lineage (R-2, R-15, A-4, A-15)."""
+    """One working secret gives each area, number, suite, lineage and column its own data key (R-2, R-15, A-4, A-15)."""
     monkeypatch.setitem(suites._SUITES, "aes-256-gcm-test", Aes256Gcm(name="aes-256-gcm-test"))
     secret = random_secret(32)
     keys = [
@@ -277,6 +283,9 @@ def test_data_key_changes_with_what_it_is_bound_to(monkeypatch: pytest.MonkeyPat
         _data_key(replace(_WORKING, suite="aes-256-gcm-test"), secret),
         _data_key(_WORKING, secret, MasterSecret(_SECRET.wrapping, random_secret(32))),
         _data_key(_WORKING, random_secret(32)),
+        _data_key(_WORKING, secret, binding=replace(_BINDING, label=Label(("", "claimant", "phone")))),
+        _data_key(_WORKING, secret, binding=replace(_BINDING, symbol_count=1)),
+        _data_key(_WORKING, secret, binding=replace(_BINDING, form=SymbolForm.LENGTH)),
     ]
     assert len(keys) == len(set(keys))
 
@@ -286,19 +295,19 @@ def test_data_key_survives_a_rotation() -> None:
     rotated = MasterSecret(random_secret(32), _SECRET.binding)
     secret = records.unwrap_working(_WORKING, _SECRET)
     retired = replace(_WORKING, state=KeyState.RETIRED, epoch=2, master_id="f" * 32)
-    assert records.data_key(_WORKING, _SECRET).expose() == _data_key(retired, secret, rotated)
+    assert records.data_key(_WORKING, _SECRET, _BINDING).expose() == _data_key(retired, secret, rotated)
 
 
 def test_data_key_of_a_changed_record_is_refused() -> None:
     """No data key is derived from a record that was changed (R-27, A-35)."""
     with pytest.raises(KeyRecordError):
-        records.data_key(replace(_WORKING, area="models"), _SECRET)
+        records.data_key(replace(_WORKING, area="models"), _SECRET, _BINDING)
 
 
 def test_removed_key_opens_nothing_that_it_sealed() -> None:
     """What is left of a removed key gives no key of the data that it sealed (R-26, A-43)."""
     with pytest.raises(KeyStateError, match="removed"):
-        records.data_key(_in_state(KeyState.REMOVED), _SECRET)
+        records.data_key(_in_state(KeyState.REMOVED), _SECRET, _BINDING)
 
 
 # -- master keys -------------------------------------------------------------------------------------------------------
