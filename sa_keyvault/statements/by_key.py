@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, update
 
 from sa_keyvault.keyring import Ring
+from sa_keyvault.statements.locks import unchanged
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.sealing import seal_plaintexts
 from sa_keyvault.statements.stored import internal
@@ -42,5 +43,5 @@ def write_by_key(
     columns = plan.table.c
     same = [column == bindparam(f"key_{column.key}", type_=column.type) for column in plan.key]
     sealed = {columns[key]: bindparam(f"sealed_{key}", type_=columns[key].type) for key in encoded}
-    statement = update(plan.table).where(*same).values(sealed)
+    statement = update(plan.table).where(*same).values({**sealed, **unchanged(plan.table, encoded)})
     connection.execute(statement, parameters, execution_options=internal(options))

@@ -3,16 +3,19 @@
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Engine, Insert, Update, event
+from sqlalchemy import Connection, CursorResult, Engine, Insert, StatementLambdaElement, Update, event
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.orm import FromStatement
 
 from sa_keyvault import store
 from sa_keyvault.errors import KeyVaultError
 from sa_keyvault.keyring import Ring, drop_state
 from sa_keyvault.statements.checks import CompiledChecks
 from sa_keyvault.statements.inserts import Inserts
+from sa_keyvault.statements.made import MadeValues
 from sa_keyvault.statements.plans import Plans, TablePlan
 from sa_keyvault.statements.updates import Updates
+from sa_keyvault.statements.values import with_column_types
 from sa_keyvault.types import SealedValue
 
 __all__ = ["StatementHooks"]
@@ -32,8 +35,9 @@ class StatementHooks:
     def __init__(self, engine: Engine, ring: Ring, update_limit: int) -> None:
         self._ring = ring
         self._plans = Plans(engine.dialect)
-        self._inserts = Inserts(ring)
-        self._updates = Updates(ring, update_limit)
+        self._made = MadeValues()
+        self._inserts = Inserts(ring, self._made)
+        self._updates = Updates(ring, update_limit, self._made)
         self._checks = CompiledChecks(self._plans)
         event.listen(engine, "before_execute", self._before_execute, retval=True)
         event.listen(engine, "after_execute", self._after_execute)
@@ -60,19 +64,19 @@ class StatementHooks:
         if not (is_dml or getattr(statement, "is_select", False)) or store.INTERNAL in options:
             return statement, multiparams, params
         self._ring.before_statement(connection)
-        if not is_dml or not isinstance(statement, (Insert, Update)):
-            return statement, multiparams, params
-        plan = self._plans.of(_target(statement))
-        if plan is None:
+        written = _written(statement) if is_dml else None
+        plan = None if written is None else self._plans.of(_target(written))
+        if written is None or plan is None:
             return statement, multiparams, params
         given = multiparams or ([params] if params else [])
         try:
-            statement, rows = self._prepare(connection, statement, plan, given, options)
+            changed, rows = self._prepare(connection, written, plan, given, options)
         except KeyVaultError as error:
             # the frames that it passed, and this one, would keep the plaintext parameters in its traceback
             refusal = error.with_traceback(None)
             del multiparams, params, given
         else:
+            statement = _in_place_of(statement, changed)
             return (statement, rows, {}) if len(rows) > 1 else (statement, [], rows[0] if rows else {})
         raise refusal
 
@@ -85,8 +89,8 @@ class StatementHooks:
         options: Mapping[str, Any],
     ) -> tuple[Insert | Update, list[dict[str, Any]]]:
         if isinstance(statement, Insert):
-            return self._inserts.prepare(connection, statement, plan, given, options)
-        return self._updates.prepare(connection, statement, plan, given, options)
+            return self._inserts.prepare(connection, with_column_types(statement, plan), plan, given, options)
+        return self._updates.prepare(connection, with_column_types(statement, plan), plan, given, options)
 
     def _after_execute(
         self,
@@ -97,11 +101,11 @@ class StatementHooks:
         options: Mapping[str, Any],
         result: CursorResult[Any],
     ) -> None:
-        if not isinstance(statement, (Insert, Update)) or store.INTERNAL in options:
-            return
-        if self._plans.of(_target(statement)) is None:
+        written = None if store.INTERNAL in options else _written(statement)
+        if written is None or self._plans.of(_target(written)) is None:
             return
         _restore(result.context.compiled_parameters)
+        self._made.finish(connection, result)
         try:
             self._inserts.pending.finish(connection, result)
         except KeyVaultError as error:
@@ -187,6 +191,30 @@ def _restore(parameters: Sequence[MutableMapping[str, Any]]) -> None:
             value = row[name]
             if type(value) is SealedValue:
                 row[name] = value.plaintext
+
+
+def _written(statement: Any) -> Insert | Update | None:
+    """Return the INSERT or UPDATE that *statement* is, was made by (a lambda), or loads objects from."""
+    if isinstance(statement, (Insert, Update)):
+        return statement
+    if isinstance(statement, StatementLambdaElement):
+        written = _written(statement._resolved)
+        # the ORM tells its compiler by annotations what it wants to do with the rows
+        return written._annotate(statement._annotations) if written is not None and statement._annotations else written
+    if isinstance(statement, FromStatement):
+        return _written(statement.element)
+    return None
+
+
+def _in_place_of(statement: Any, changed: Insert | Update) -> Any:
+    """Return *changed*, in what stood around the statement that it was made of."""
+    if isinstance(statement, StatementLambdaElement):
+        return _in_place_of(statement._resolved, changed)
+    if not isinstance(statement, FromStatement):
+        return changed
+    around = statement._clone()
+    around.element = changed
+    return around
 
 
 def _target(statement: Insert | Update) -> Any:

@@ -1,9 +1,9 @@
 """INSERT: finds the symbols of each row, in the statement or before it is sent, and seals the row's values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Column, Connection
 from sqlalchemy.sql.dml import Insert
 
 from sa_keyvault.dialects import is_mariadb
@@ -12,6 +12,7 @@ from sa_keyvault.keyring import Ring
 from sa_keyvault.statements import generated
 from sa_keyvault.statements.copies import require_same_row
 from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_default
+from sa_keyvault.statements.made import MadeValues
 from sa_keyvault.statements.pending import PendingInsert, PendingInserts
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.sealing import RowSet, Work, encode_column, seal_rows
@@ -35,8 +36,9 @@ Row = dict[str, Any]
 class Inserts:
     """Prepares the INSERT statements of one engine."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Ring, made: MadeValues) -> None:
         self._ring = ring
+        self._made = made
         self.pending: PendingInserts = PendingInserts(ring)
 
     def prepare(
@@ -64,7 +66,9 @@ class Inserts:
         merged = [_merged(values, row) for row in rows] if values else rows
         names = {key: parameter_name(key, value) for key, value in values.items()}
         work = Work(connection, plan, options, RowSet(rows, merged, names))
+        given = frozenset(merged[0])
         changed = self._seal(work, statement)
+        self._made.begin(connection, _made_columns(plan, merged[0].keys() - given), merged[0])
         return changed, rows if parameters or rows[0] else []
 
     def _prepare_multi(
@@ -198,6 +202,12 @@ def _without_key_return(statement: Insert, plan: TablePlan) -> Insert:
     changed._return_defaults, changed._return_defaults_columns = False, None
     changed._sort_by_parameter_order = False
     return changed
+
+
+def _made_columns(plan: TablePlan, added: Iterable[str]) -> list[Column[Any]]:
+    """Return those of the columns that were added to a row whose value is a client-side default."""
+    columns: list[Column[Any]] = [plan.table.columns[key] for key in added]
+    return [column for column in columns if has_client_default(column)]
 
 
 def _merged(values: Mapping[str, Any], row: Mapping[str, Any]) -> Row:

@@ -1,13 +1,14 @@
 """Row locks: what is read to be bound or sealed again must not change before it is written."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, false, update
+from sqlalchemy import Column, Connection, Select, Table, false, update
 
 from sa_keyvault import store
 from sa_keyvault.errors import UnsupportedStatementError
 
-__all__ = ["locked", "require_transaction", "take_write_lock"]
+__all__ = ["locked", "require_transaction", "take_write_lock", "unchanged"]
 
 
 def require_transaction(connection: Connection, table: Table) -> None:
@@ -39,12 +40,27 @@ def take_write_lock(connection: Connection, table: Table) -> None:
     """
     column = next(iter(table.primary_key.columns), None)
     column = next(iter(table.columns)) if column is None else column
-    statement = update(table).values({column: column}).where(false())
+    statement = update(table).values({column: column, **unchanged(table)}).where(false())
     connection.execute(statement, execution_options={store.INTERNAL: True})
     # asked of the driver: an engine may run its transactions itself, with the driver's own switched off
     driver: Any = connection.connection.driver_connection
     if not driver.in_transaction:
         raise _autocommit(table)
+
+
+def unchanged(table: Table, written: Iterable[str] = ()) -> dict[Column[Any], Column[Any]]:
+    """Return what an UPDATE of the library's own sets columns to that would change with every other UPDATE.
+
+    Args:
+        table: The table.
+        written: Keys of the columns that it writes.
+    """
+    changing = [
+        column
+        for column in table.columns
+        if column.computed is None and (column.onupdate is not None or column.server_onupdate is not None)
+    ]
+    return {column: column for column in changing if column.key not in written}
 
 
 def locked(connection: Connection, statement: Select[Any], table: Table) -> Select[Any]:

@@ -1,4 +1,4 @@
-"""What the ORM must know before a flush: declarations that cannot be honoured, and defaults that name the row."""
+"""What the ORM must know before a flush: declarations that cannot be honoured, and values made at an UPDATE."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from sqlalchemy import Column, Connection, Table, event
 from sqlalchemy.orm import Mapper, attributes
 
 from sa_keyvault.errors import ConfigurationError
-from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_default, has_client_onupdate
+from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_onupdate
 from sa_keyvault.types import Declaration, Encrypted, encrypted_columns
 
 __all__ = ["listen_to_mappers"]
@@ -30,7 +30,7 @@ def _on_configured(mapper: Mapper[Any], class_: type[Any]) -> None:
     _refuse_roles(mapper)
     for declaration in declarations:
         _claim_label(mapper, declaration)
-    _listen_to_defaults(mapper, declarations)
+    _listen_to_onupdate(mapper, declarations)
 
 
 def _refuse_roles(mapper: Mapper[Any]) -> None:
@@ -55,13 +55,10 @@ def _claim_label(mapper: Mapper[Any], declaration: Declaration) -> None:
         raise ConfigurationError(msg, label=str(label))
 
 
-def _listen_to_defaults(mapper: Mapper[Any], declarations: list[Declaration]) -> None:
-    columns = {symbol for declaration in declarations for symbol in declaration.symbols}
-    encrypted = {declaration.column for declaration in declarations}
-    inserted = _mapped(mapper, [column for column in columns | encrypted if has_client_default(column)])
+def _listen_to_onupdate(mapper: Mapper[Any], declarations: list[Declaration]) -> None:
+    """Let each object make its own value: after an UPDATE of many, SQLAlchemy would copy the first row's into all."""
+    encrypted = [declaration.column for declaration in declarations]
     updated = _mapped(mapper, [column for column in encrypted if has_client_onupdate(column)])
-    if inserted:
-        event.listen(mapper, "before_insert", _setter(inserted, lambda column: column.default))
     if updated:
         event.listen(mapper, "before_update", _on_update(updated))
 
@@ -70,19 +67,6 @@ def _mapped(mapper: Mapper[Any], columns: list[Column[Any]]) -> list[tuple[str, 
     return [
         (mapper.get_property_by_column(column).key, column) for column in columns if column in mapper.columns.values()
     ]
-
-
-def _setter(
-    columns: list[tuple[str, Column[Any]]], default_of: Callable[[Column[Any]], Any]
-) -> Callable[[Mapper[Any], Connection, Any], None]:
-    def set_missing(mapper: Mapper[Any], connection: Connection, target: Any) -> None:
-        state = attributes.instance_dict(target)
-        for key, column in columns:
-            if state.get(key) is None:
-                value = evaluate(default_of(column), DefaultContext(connection, _current(mapper, state)))
-                attributes.set_attribute(target, key, value)
-
-    return set_missing
 
 
 def _on_update(columns: list[tuple[str, Column[Any]]]) -> Callable[[Mapper[Any], Connection, Any], None]:

@@ -7,7 +7,7 @@ RETURNING, the row count and the ORM's synchronization stay what they are.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, false, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, false, select, tuple_
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import Update
 from sqlalchemy.util import immutabledict
@@ -15,6 +15,7 @@ from sqlalchemy.util import immutabledict
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.keyring import Ring
 from sa_keyvault.statements.by_key import write_by_key
+from sa_keyvault.statements.defaults import has_client_onupdate
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
 from sa_keyvault.statements.sealing import encode_column
@@ -131,10 +132,18 @@ def _rest(statement: Update, plan: TablePlan, stored: Sequence[StoredRow], row: 
         # what was just written may have changed what `IS NULL` says
         rest._where_criteria = ()
     parameters = {name: value for name, value in row.items() if name not in hidden}
+    if own := {column: column for column in _with_onupdate(plan)}:
+        # their values were made and written already
+        rest = rest.values(own)
     if not rest._values and not parameters.keys() & plan.table.columns.keys():
         column = plan.key[0]
         rest = rest.values({column: column})
     return rest.where(_matches(plan, stored)), [parameters] if parameters else []
+
+
+def _with_onupdate(plan: TablePlan) -> list[Column[Any]]:
+    columns = [column.declaration.column for column in plan.encrypted.values()]
+    return [column for column in columns if has_client_onupdate(column)]
 
 
 def _matches(plan: TablePlan, stored: Sequence[StoredRow]) -> ColumnElement[bool]:

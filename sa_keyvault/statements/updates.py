@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, and_, false, select
+from sqlalchemy import BindParameter, Column, Connection, and_, false, select
 from sqlalchemy.sql.dml import Update
 
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.keyring import Ring
 from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_onupdate
+from sa_keyvault.statements.made import MadeValues
 from sa_keyvault.statements.matched import MatchedUpdates
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
@@ -43,8 +44,9 @@ class _KeyedWork(Work):
 class Updates:
     """Prepares the UPDATE statements of one engine."""
 
-    def __init__(self, ring: Ring, update_limit: int) -> None:
+    def __init__(self, ring: Ring, update_limit: int, made: MadeValues) -> None:
         self._ring = ring
+        self._made = made
         self._matched = MatchedUpdates(ring, update_limit)
 
     def prepare(
@@ -65,7 +67,7 @@ class Updates:
         demanded = key_parameters(statement, plan)
         values = [_set_values(plan, given, row) for row in rows]
         names = {key: parameter_name(key, value) for key, value in given.items()}
-        _give_onupdate(connection, plan, rows, values)
+        self._made.begin(connection, _give_onupdate(connection, plan, rows, values), values[0])
         if not values[0].keys() & (plan.encrypted.keys() | plan.symbols.keys()):
             return statement, rows if parameters else []
         _refuse_expressions(plan, values[0])
@@ -123,13 +125,16 @@ def _set_values(plan: TablePlan, given: Mapping[str, Any], row: Mapping[str, Any
     return values
 
 
-def _give_onupdate(connection: Connection, plan: TablePlan, rows: Sequence[Row], values: Sequence[Row]) -> None:
-    for key, column in plan.encrypted.items():
-        default = column.declaration.column
-        if key in values[0] or not has_client_onupdate(default):
-            continue
+def _give_onupdate(
+    connection: Connection, plan: TablePlan, rows: Sequence[Row], values: Sequence[Row]
+) -> list[Column[Any]]:
+    """Give the encrypted columns their client-side `onupdate`, and return those that were given one."""
+    columns = {key: column.declaration.column for key, column in plan.encrypted.items() if key not in values[0]}
+    made = {key: column for key, column in columns.items() if has_client_onupdate(column)}
+    for key, column in made.items():
         for row, given in zip(rows, values, strict=True):
-            row[key] = given[key] = evaluate(default.onupdate, DefaultContext(connection, given))
+            row[key] = given[key] = evaluate(column.onupdate, DefaultContext(connection, given))
+    return list(made.values())
 
 
 def _refuse_expressions(plan: TablePlan, values: Mapping[str, Any]) -> None:

@@ -1,14 +1,15 @@
 """The values in a statement: which column a key means, and what a bind parameter will be."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import BindParameter, BooleanClauseList, ColumnElement, Null, Table
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.dml import Insert, Update
 from sqlalchemy.sql.elements import BinaryExpression, ClauseElement, Grouping
+from sqlalchemy.util import immutabledict
 
-from sa_keyvault.statements.plans import TablePlan
+from sa_keyvault.statements.plans import EncryptedColumn, TablePlan
 
 __all__ = [
     "bound_value",
@@ -19,7 +20,10 @@ __all__ = [
     "key_parameters",
     "parameter_name",
     "statement_values",
+    "with_column_types",
 ]
+
+_Dml = TypeVar("_Dml", Insert, Update)
 
 
 def column_key(statement: Insert | Update, table: Table, key: Any) -> str:
@@ -36,9 +40,38 @@ def column_key(statement: Insert | Update, table: Table, key: Any) -> str:
 
 
 def statement_values(statement: Insert | Update, table: Table) -> dict[str, Any]:
-    """Return what `.values()` was given, by column key: bind parameters and expressions."""
-    values: Mapping[Any, Any] = statement._values or {}
+    """Return what `.values()` or `.ordered_values()` was given, by column key: bind parameters and expressions."""
+    # SQLAlchemy 2.0 keeps ordered values apart
+    values: Mapping[Any, Any] = dict(getattr(statement, "_ordered_values", None) or statement._values or {})
     return {column_key(statement, table, key): value for key, value in values.items()}
+
+
+def with_column_types(statement: _Dml, plan: TablePlan) -> _Dml:
+    """Return *statement* with each bind parameter of an encrypted column given that column's type.
+
+    A literal and a lambda's variable have the type of their Python value; it would not let an envelope through.
+    """
+    ordered = getattr(statement, "_ordered_values", None)
+    values: Mapping[Any, Any] = dict(ordered or statement._values or {})
+    retyped = {
+        key: _retyped(value, plan.encrypted.get(column_key(statement, plan.table, key)))
+        for key, value in values.items()
+    }
+    if all(retyped[key] is value for key, value in values.items()):
+        return statement
+    changed: Any = statement._clone()
+    if ordered:
+        changed._ordered_values = list(retyped.items())
+    else:
+        changed._values = immutabledict(retyped)
+    return cast("_Dml", changed)
+
+
+def _retyped(value: Any, column: EncryptedColumn | None) -> Any:
+    if column is None or not isinstance(value, BindParameter) or value.type._isnull:
+        return value
+    declared = column.declaration.type_
+    return value if isinstance(value.type, type(declared)) else value._with_binary_element_type(declared)
 
 
 def is_expression(value: Any) -> bool:

@@ -126,6 +126,8 @@ def _require_plain(column: Column[Any], label: Label) -> None:
         "has a foreign key: ciphertext equals no other": bool(column.foreign_keys),
         "has a server default, which the database would store unencrypted": column.server_default is not None,
         "has a server onupdate, which the database would store unencrypted": column.server_onupdate is not None,
+        "has a default that is SQL, which the database would store unencrypted": _is_sql(column.default),
+        "has an onupdate that is SQL, which the database would store unencrypted": _is_sql(column.onupdate),
         "is unique: no two ciphertexts are equal, so nothing would be enforced": bool(column.unique),
         "is indexed: no query can use an index over ciphertext": bool(column.index),
     }
@@ -133,6 +135,11 @@ def _require_plain(column: Column[Any], label: Label) -> None:
         if applies:
             msg = f"encrypted column {label} {problem}; remove it"
             raise ConfigurationError(msg, label=str(label))
+
+
+def _is_sql(default: Any) -> bool:
+    """Whether a client-side default is an expression or a sequence that the database evaluates."""
+    return default is not None and bool(default.is_clause_element or default.is_sequence)
 
 
 def _symbols(type_: EncryptedDeclaration[Any], table: Table, label: Label) -> tuple[Column[Any], ...]:

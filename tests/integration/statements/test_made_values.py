@@ -1,0 +1,167 @@
+"""Client-side defaults: made before a row is sealed, told to the ORM, and made for nobody else's statement."""
+
+import itertools
+from typing import Any
+
+import pytest
+import sqlalchemy
+from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, insert, literal, select, update
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column, registry
+from support.leaks import marked
+
+from sa_keyvault import ConfigurationError, Encrypted, KeyRing
+
+A, B = marked("a"), marked("b")
+
+_IS_2_0 = sqlalchemy.__version__.startswith("2.0")
+
+
+def _mapped(table: Table) -> Any:
+    class Row:
+        def __init__(self, **values: Any) -> None:
+            for name, value in values.items():
+                setattr(self, name, value)
+
+    registry().map_imperatively(Row, table)
+    return Row
+
+
+@pytest.fixture
+def notes(engine: Engine, ring: KeyRing, metadata: MetaData) -> Table:
+    """A table whose encrypted column makes its own values."""
+    table = Table(
+        "notes",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("name", String(40)),
+        Column("text", Encrypted(String(100)), default=lambda: A, onupdate=lambda: B),
+    )
+    ring.initialize(engine, metadata)
+    metadata.create_all(engine)
+    return table
+
+
+def test_flush_gives_the_object_its_default(engine: Engine, notes: Table) -> None:
+    """After a flush an object carries the value that was made for it, and nothing is read for it."""
+    note_class = _mapped(notes)
+    with Session(engine) as session:
+        made = [note_class(name=str(number)) for number in range(3)]
+        session.add_all(made)
+        session.flush()
+        assert [note.__dict__["text"] for note in made] == [A] * 3
+
+
+def test_result_names_what_was_made(engine: Engine, notes: Table) -> None:
+    """A result names the columns whose values were made, as SQLAlchemy's own does, each time the statement runs."""
+    with engine.begin() as connection:
+        for number in (1, 2):
+            result = connection.execute(insert(notes), {"id": number})
+            assert (result.prefetch_cols(), result.last_inserted_params()["text"]) == ([notes.c.text], A)
+        result = connection.execute(insert(notes), {"id": 3, "text": B})
+        assert result.prefetch_cols() == []
+
+
+@pytest.mark.parametrize("by_key", [True, False], ids=["by key", "matched"])
+@pytest.mark.parametrize("strategy", ["evaluate", "fetch"])
+def test_update_gives_objects_the_made_value(engine: Engine, notes: Table, strategy: Any, *, by_key: bool) -> None:
+    """An ORM-enabled UPDATE puts the value that `onupdate` made into the objects of the session."""
+    note_class = _mapped(notes)
+    with Session(engine) as session:
+        note = note_class(id=1, name="before")
+        session.add(note)
+        session.flush()
+        chosen = note_class.id == 1 if by_key else note_class.name == "before"
+        statement = update(note_class).where(chosen).values(name="after")
+        session.execute(statement, execution_options={"synchronize_session": strategy})
+        assert (note.name, note.text, session.scalar(select(notes.c.text))) == ("after", B, B)
+
+
+def test_each_object_makes_its_own_value(engine: Engine, ring: KeyRing, metadata: MetaData) -> None:
+    """In a flush of several rows each object carries the value that was made and stored for it."""
+    numbers = itertools.count()
+    table = Table(
+        "drafts",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("name", String(40)),
+        Column("text", Encrypted(String(100)), onupdate=lambda: f"{A}{next(numbers)}"),
+    )
+    draft_class = _mapped(table)
+    ring.initialize(engine, metadata)
+    metadata.create_all(engine)
+    with Session(engine) as session:
+        drafts = [draft_class(id=number, name="x", text=B) for number in (1, 2, 3)]
+        session.add_all(drafts)
+        session.flush()
+        for draft in drafts:
+            draft.name = "y"
+        session.flush()
+        carried = [draft.text for draft in drafts]
+        stored = session.scalars(select(table.c.text).order_by(table.c.id)).all()
+    assert (sorted(carried), carried) == ([f"{A}{number}" for number in range(3)], stored)
+
+
+def test_sealing_makes_no_value_of_another_column(engine: Engine, ring: KeyRing, metadata: MetaData) -> None:
+    """The statements by which a key is taken or a row is sealed run no `onupdate`: only the user's own UPDATE does."""
+    calls = itertools.count(1)
+    table = Table(
+        "pages",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("name", String(40)),
+        Column("text", Encrypted(String(100))),
+        Column("title", Encrypted(String(100)), onupdate=lambda: B),
+        Column("changes", Integer, onupdate=lambda: next(calls)),
+        Column("changed", Integer, onupdate=func.length("12345")),
+    )
+    ring.initialize(engine, metadata)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(table), {"name": "n", "text": A})
+        row = connection.execute(select(table.c.text, table.c.title, table.c.changes, table.c.changed)).one()
+        assert (tuple(row), next(calls)) == ((A, None, None, None), 1)
+        connection.execute(update(table).where(table.c.name == "n").values(text=B))
+        row = connection.execute(select(table.c.text, table.c.title, table.c.changes, table.c.changed)).one()
+        assert (tuple(row), next(calls)) == ((B, B, 2, 5), 3)
+
+
+@pytest.mark.parametrize("options", [{"default": literal("x")}, {"onupdate": func.lower("X")}])
+def test_sql_defaults_are_refused(options: dict[str, Any]) -> None:
+    """A default that the database evaluates would be stored unencrypted, so it is refused when mappers are made."""
+    mapping = registry()
+    column = Column("email", Encrypted(String), **options)
+    table = Table("t", mapping.metadata, Column("id", Integer, primary_key=True), column)
+    row_class = type("Row", (), {})
+    mapping.map_imperatively(row_class, table)
+    with pytest.raises(ConfigurationError, match="that is SQL"):
+        mapping.configure()
+    mapping.dispose()
+
+
+@pytest.mark.skipif(_IS_2_0, reason="SQLAlchemy 2.0 has no defaults of properties")
+def test_default_of_a_subclass(engine: Engine, ring: KeyRing) -> None:
+    """The default of a dataclass's property is stored and carried, not that of the column it shares."""
+
+    class Base(MappedAsDataclass, DeclarativeBase): ...
+
+    class Parent(Base):
+        __tablename__ = "parent"
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "parent"}  # noqa: RUF012 - SQLAlchemy's way
+        id: Mapped[int] = mapped_column(primary_key=True, init=False)
+        kind: Mapped[str] = mapped_column(String(20), init=False)
+        text: Mapped[str | None] = mapped_column(Encrypted(String(100)), default=A)
+
+    class Child(Parent):
+        __mapper_args__ = {"polymorphic_identity": "child"}  # noqa: RUF012
+        text: Mapped[str | None] = mapped_column(Encrypted(String(100)), default=B, use_existing_column=True)
+
+    ring.initialize(engine, Base.metadata)
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        parent, child = Parent(), Child()
+        session.add_all([parent, child])
+        session.flush()
+        carried = parent.text, child.text
+        session.expire_all()
+        assert (carried, (parent.text, child.text)) == ((A, B), (A, B))
+    Base.registry.dispose()
