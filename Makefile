@@ -4,7 +4,7 @@ SQLALCHEMY ?= 2.1
 VENV := .venv-$(SQLALCHEMY)
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs bench clean
+.PHONY: demo test check docs bench conformance clean
 
 demo: $(VENV)/.installed ## run the main job on an SQLite file
 	$(BIN)/python examples/quickstart.py
@@ -26,8 +26,11 @@ docs: $(VENV)/.installed-check ## build the documentation, warnings are errors
 bench: $(VENV)/.installed-bench ## measure, and draw the picture in the documentation
 	$(BIN)/python -m benchmarks
 
+conformance: $(VENV)/.installed-conformance ## run SQLAlchemy's own tests on encrypted columns
+	PYTHONPATH=tests:. $(BIN)/python -m conformance $(CONFORMANCE)
+
 clean: ## remove what the other targets made
-	rm -rf .venv-* docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv-* .conformance docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # the wheel as a user installs it: its types are checked there, py.typed included
 $(VENV)-wheel/.made:

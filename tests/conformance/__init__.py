@@ -1,0 +1,1 @@
+"""SQLAlchemy's own ORM tests, run on encrypted columns: `make conformance`."""
