@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, LargeBinary, String, Table, create_engine, select, type_coerce
-from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, Session, mapped_column, registry
 
 from sa_keyvault import Encrypted, InstallationKey, KeyRing, new_passphrase, store
 from sa_keyvault.installation import unwrap_master
@@ -19,6 +19,7 @@ __all__ = [
     "change_state",
     "disable_in_process",
     "envelopes",
+    "map_class",
     "run_processes",
     "write_in_process",
 ]
@@ -36,6 +37,20 @@ class Claimant(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(Encrypted(String(254), area="identities"))
     voice_model: Mapped[bytes | None] = mapped_column(Encrypted(LargeBinary, area="models"))
+
+
+def map_class(table: Table) -> Any:
+    """Return a new class that is mapped to *table*."""
+
+    class Row:
+        """A row."""
+
+        def __init__(self, **values: Any) -> None:
+            for name, value in values.items():
+                setattr(self, name, value)
+
+    registry().map_imperatively(Row, table)
+    return Row
 
 
 def envelopes(connection: Connection, attribute: InstrumentedAttribute[Any] = Claimant.email) -> list[bytes]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, String, Table
-from sqlalchemy.orm import registry
+from support.models import map_class
 
 from sa_keyvault import Encrypted, KeyRing
 
@@ -34,13 +34,4 @@ def users(metadata: MetaData, engine: Engine, ring: KeyRing) -> Table:
 @pytest.fixture
 def user_class(users: Table) -> Any:
     """A class mapped to that table."""
-
-    class User:
-        """A user."""
-
-        def __init__(self, **values: Any) -> None:
-            for name, value in values.items():
-                setattr(self, name, value)
-
-    registry().map_imperatively(User, users)
-    return User
+    return map_class(users)

@@ -8,22 +8,13 @@ import sqlalchemy
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, insert, literal, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column, registry
 from support.leaks import marked
+from support.models import map_class
 
 from sa_keyvault import ConfigurationError, Encrypted, KeyRing
 
 A, B = marked("a"), marked("b")
 
 _IS_2_0 = sqlalchemy.__version__.startswith("2.0")
-
-
-def _mapped(table: Table) -> Any:
-    class Row:
-        def __init__(self, **values: Any) -> None:
-            for name, value in values.items():
-                setattr(self, name, value)
-
-    registry().map_imperatively(Row, table)
-    return Row
 
 
 @pytest.fixture
@@ -43,7 +34,7 @@ def notes(engine: Engine, ring: KeyRing, metadata: MetaData) -> Table:
 
 def test_flush_gives_the_object_its_default(engine: Engine, notes: Table) -> None:
     """After a flush an object carries the value that was made for it, and nothing is read for it."""
-    note_class = _mapped(notes)
+    note_class = map_class(notes)
     with Session(engine) as session:
         made = [note_class(name=str(number)) for number in range(3)]
         session.add_all(made)
@@ -65,7 +56,7 @@ def test_result_names_what_was_made(engine: Engine, notes: Table) -> None:
 @pytest.mark.parametrize("strategy", ["evaluate", "fetch"])
 def test_update_gives_objects_the_made_value(engine: Engine, notes: Table, strategy: Any, *, by_key: bool) -> None:
     """An ORM-enabled UPDATE puts the value that `onupdate` made into the objects of the session."""
-    note_class = _mapped(notes)
+    note_class = map_class(notes)
     with Session(engine) as session:
         note = note_class(id=1, name="before")
         session.add(note)
@@ -86,7 +77,7 @@ def test_each_object_makes_its_own_value(engine: Engine, ring: KeyRing, metadata
         Column("name", String(40)),
         Column("text", Encrypted(String(100)), onupdate=lambda: f"{A}{next(numbers)}"),
     )
-    draft_class = _mapped(table)
+    draft_class = map_class(table)
     ring.initialize(engine, metadata)
     metadata.create_all(engine)
     with Session(engine) as session:
