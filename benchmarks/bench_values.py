@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from benchmarks.measure import Comparison, Peer, compare
 from sa_keyvault import Encrypted, KeyRing
-from sa_keyvault.statements import EncryptedColumn, Plans, TablePlan, encode_column
+from sa_keyvault.statements import EncryptedColumn, Plans, encode_column
 from sa_keyvault.statements.sealing import seal_plaintexts
 
 __all__ = ["OPEN_GOAL", "SEAL_GOAL", "compare_values"]
@@ -99,18 +99,18 @@ def _bare_encrypt() -> Peer:
     return lambda: nullcontext(work)
 
 
-def _column(engine: Engine) -> tuple[TablePlan, EncryptedColumn]:
+def _column(engine: Engine) -> EncryptedColumn:
     plan = Plans(engine.dialect).of(Value.__table__)
     if plan is None:
         msg = "the benchmark's table has no encrypted column"
         raise AssertionError(msg)
-    return plan, plan.encrypted["email"]
+    return plan.encrypted["email"]
 
 
 def _sealer(engine: Engine, ring: KeyRing) -> Peer:
     """The sealer of an area, taken once per value, with the symbols of the value's row."""
-    plan, column = _column(engine)
-    rows = [(text.encode(), plan.symbols_of(column, {"id": number})) for number, text in enumerate(texts(_COUNT), 1)]
+    column = _column(engine)
+    rows = [(text.encode(), column.symbols_of({"id": number})) for number, text in enumerate(texts(_COUNT), 1)]
 
     @contextmanager
     def prepare() -> Iterator[Callable[[], object]]:
@@ -128,12 +128,12 @@ def _sealer(engine: Engine, ring: KeyRing) -> Peer:
 
 def _statement(engine: Engine, ring: KeyRing) -> Peer:
     """All that a statement does to its values: encoding, the symbols of each row, sealing."""
-    plan, column = _column(engine)
+    column = _column(engine)
     values, rows = texts(_COUNT), [{"id": number} for number in range(1, _COUNT + 1)]
 
     @contextmanager
     def prepare() -> Iterator[Callable[[], object]]:
         with engine.begin() as connection:
-            yield lambda: seal_plaintexts(plan, column, encode_column(column, values), rows, connection, ring)
+            yield lambda: seal_plaintexts(column, encode_column(column, values), rows, connection, ring)
 
     return prepare

@@ -37,7 +37,7 @@ def write_by_key(
     """
     parameters: list[dict[str, Any]] = [{f"key_{column.key}": row[column.key] for column in plan.key} for row in rows]
     for key, plaintexts in encoded.items():
-        envelopes = seal_plaintexts(plan, plan.encrypted[key], plaintexts, symbol_rows, connection, ring)
+        envelopes = seal_plaintexts(plan.encrypted[key], plaintexts, symbol_rows, connection, ring)
         for row, envelope in zip(parameters, envelopes, strict=True):
             row[f"sealed_{key}"] = None if envelope is None else SealedValue(envelope, None)
     columns = plan.table.c

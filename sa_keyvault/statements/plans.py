@@ -1,6 +1,6 @@
 """What is known of a table before a statement on it is looked at: its encrypted columns and their symbols."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -25,6 +25,7 @@ class EncryptedColumn:
         binding: What its envelopes have in common.
         values: Its value codec.
         symbol_keys: Keys of the columns that name its row, in order.
+        symbols_of: The function that makes the symbols of a row, as they stand in the associated data.
     """
 
     declaration: Declaration
@@ -33,6 +34,7 @@ class EncryptedColumn:
     binding: Binding
     values: ValueCodec
     symbol_keys: tuple[str, ...]
+    symbols_of: Callable[[Mapping[str, Any]], bytes]
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,6 @@ class TablePlan:
     def key(self) -> tuple[Column[Any], ...]:
         """The primary key's columns."""
         return tuple(self.table.primary_key.columns)
-
-    def symbols_of(self, column: EncryptedColumn, row: Mapping[str, Any]) -> bytes:
-        """Return the symbols of *column* in *row*, as they stand in the associated data."""
-        writers, keys, form = self.writers, column.symbol_keys, column.binding.form
-        if len(keys) == 1 and form is SymbolForm.COLON:
-            return b":" + writers[keys[0]](row[keys[0]])
-        return join_symbols([writers[key](row[key]) for key in keys], form)
 
 
 class Plans:
@@ -94,20 +89,33 @@ class Plans:
         if not declarations:
             return None
         symbols = {symbol.key: symbol for declaration in declarations for symbol in declaration.symbols}
+        writers = {key: symbol_writer(symbol, self._dialect) for key, symbol in symbols.items()}
         return TablePlan(
             table=table,
-            encrypted={declaration.column.key: self._column(declaration) for declaration in declarations},
+            encrypted={declaration.column.key: self._column(declaration, writers) for declaration in declarations},
             symbols=symbols,
-            writers={key: symbol_writer(symbol, self._dialect) for key, symbol in symbols.items()},
+            writers=writers,
             collated=frozenset(key for key, symbol in symbols.items() if is_collated(symbol, self._dialect)),
         )
 
-    def _column(self, declaration: Declaration) -> EncryptedColumn:
+    def _column(self, declaration: Declaration, writers: Mapping[str, Callable[[Any], bytes]]) -> EncryptedColumn:
+        keys = tuple(symbol.key for symbol in declaration.symbols)
         return EncryptedColumn(
             declaration=declaration,
             key=declaration.column.key,
             area=declaration.type_.area,
             binding=declaration.binding,
             values=value_codec(declaration.type_.inner, self._dialect),
-            symbol_keys=tuple(symbol.key for symbol in declaration.symbols),
+            symbol_keys=keys,
+            symbols_of=_joiner([(key, writers[key]) for key in keys], declaration.binding.form),
         )
+
+
+def _joiner(
+    writers: Sequence[tuple[str, Callable[[Any], bytes]]], form: SymbolForm
+) -> Callable[[Mapping[str, Any]], bytes]:
+    key, write = writers[0]
+    if len(writers) == 1 and form is SymbolForm.COLON:
+        # nearly every table; called once for each value that is written
+        return lambda row: b":" + write(row[key])
+    return lambda row: join_symbols([write(row[key]) for key, write in writers], form)

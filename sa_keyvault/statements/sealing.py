@@ -75,7 +75,6 @@ def encode_column(column: EncryptedColumn, values: Iterable[Any]) -> list[bytes 
 
 
 def seal_plaintexts(
-    plan: TablePlan,
     column: EncryptedColumn,
     plaintexts: Sequence[bytes | None],
     symbol_rows: Sequence[Mapping[str, Any]],
@@ -85,9 +84,9 @@ def seal_plaintexts(
     """Return the envelope of each plaintext, bound to the row at the same position."""
     count = sum(plaintext is not None for plaintext in plaintexts)
     sealers = ring.sealers(column.area, column.binding, count, connection)
-    symbols_of = plan.symbols_of
+    symbols_of = column.symbols_of
     return [
-        None if plaintext is None else next(sealers)(plaintext, symbols_of(column, row))
+        None if plaintext is None else next(sealers)(plaintext, symbols_of(row))
         for plaintext, row in zip(plaintexts, symbol_rows, strict=True)
     ]
 
@@ -112,6 +111,6 @@ def seal_rows(
     """
     for key, plaintexts in encoded.items():
         column, name = plan.encrypted[key], rows.names.get(key, key)
-        envelopes = seal_plaintexts(plan, column, plaintexts, symbol_rows, connection, ring)
+        envelopes = seal_plaintexts(column, plaintexts, symbol_rows, connection, ring)
         for row, given, envelope in zip(rows.parameters, rows.values, envelopes, strict=True):
             row[name] = None if envelope is None else SealedValue(envelope, given.get(key))

@@ -77,7 +77,9 @@ class Encrypted(EncryptedDeclaration[_T]):
     def bind_processor(self, dialect: Dialect) -> "_BindProcessorType[Any]":
         """Return the function that lets envelopes through, and nothing else."""
         require_supported(dialect)
-        to_driver = self.load_dialect_impl(dialect).bind_processor(dialect)
+        # sqlite3 takes bytes as they are; its Binary would make an object more of each value
+        is_plain = dialect.name == "sqlite"
+        to_driver = None if is_plain else self.load_dialect_impl(dialect).bind_processor(dialect)
         area = self.area
 
         def process(value: Any) -> Any:

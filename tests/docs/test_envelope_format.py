@@ -21,7 +21,7 @@ from sa_keyvault.records import (
     unwrap_working,
 )
 from sa_keyvault.secret import Secret
-from sa_keyvault.statements import EncryptedColumn, Plans, TablePlan
+from sa_keyvault.statements import EncryptedColumn, Plans
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -99,10 +99,10 @@ def test_working_key_unwraps() -> None:
     assert unwrap_working(_working(), _secret()).expose() == example.WORKING_SECRET
 
 
-def _column() -> tuple[TablePlan, EncryptedColumn]:
+def _column() -> EncryptedColumn:
     plan = Plans(sqlite.dialect()).of(claimant)
     assert plan is not None
-    return plan, plan.encrypted[example.COLUMN]
+    return plan.encrypted[example.COLUMN]
 
 
 def _layouts(column: EncryptedColumn) -> Layouts:
@@ -113,38 +113,38 @@ def _layouts(column: EncryptedColumn) -> Layouts:
 
 def test_data_key_is_derived_as_written() -> None:
     """The package derives the data key of the example, for the label and the form of the symbols (R-15)."""
-    _, column = _column()
+    column = _column()
     assert values["data key"] == data_key(_working(), _secret(), column.binding).expose()
 
 
 def test_binding_is_as_written() -> None:
     """The package ties a value of this row to the symbols of the example (R-15)."""
-    plan, column = _column()
-    assert values["AAD"] == plan.symbols_of(column, row)
+    column = _column()
+    assert values["AAD"] == column.symbols_of(row)
 
 
 def test_envelope_opens() -> None:
     """The package opens the envelope of the example for its row."""
-    _, column = _column()
+    column = _column()
     assert column.values.decode(open_envelope(_layouts(column), values["selected"])) == example.VALUE
 
 
 def test_envelope_does_not_open_for_another_row() -> None:
     """The envelope of the example opens for no other row (R-21, A-1)."""
-    plan, column = _column()
+    column = _column()
     with pytest.raises(AuthenticationError):
-        open_envelope(_layouts(column), values["envelope"] + plan.symbols_of(column, row | {"id": 12346}))
+        open_envelope(_layouts(column), values["envelope"] + column.symbols_of(row | {"id": 12346}))
 
 
 def test_package_seals_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the nonce of the example, the package makes the envelope of the example."""
-    plan, column = _column()
+    column = _column()
     monkeypatch.setattr("os.urandom", lambda size: example.NONCE[:size])
     keys = KeySet(example.STORE_ID, 1, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
     seal = keys.sealer(_working(), column.binding)
     plaintext = column.values.encode(example.VALUE)
     assert plaintext is not None
-    assert values["envelope"] == seal(plaintext, plan.symbols_of(column, row))
+    assert values["envelope"] == seal(plaintext, column.symbols_of(row))
 
 
 def test_signed_bytes_are_as_written() -> None:
