@@ -9,6 +9,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     DefaultClause,
+    Dialect,
     Sequence,
     Table,
     func,
@@ -46,12 +47,20 @@ class GeneratedKeys:
     is_always: bool = False
 
 
-def is_auto_increment(column: Column[Any]) -> bool:
+def _sequence_of(column: Column[Any], dialect: Dialect) -> Sequence | None:
+    """Return the sequence that makes the values of *column*; an optional one is not made where there is a serial."""
+    default = column.default
+    if not isinstance(default, Sequence) or not dialect.supports_sequences:
+        return None
+    return None if default.optional and dialect.sequences_optional else default
+
+
+def is_auto_increment(column: Column[Any], dialect: Dialect) -> bool:
     """Whether the database counts the values of *column* by itself, with no default that could be selected."""
     table = column.table
     is_counter = isinstance(table, Table) and table.autoincrement_column is column
     has_default = column.server_default is not None and column.identity is None
-    return is_counter and not has_default and not isinstance(column.default, Sequence)
+    return is_counter and not has_default and _sequence_of(column, dialect) is None
 
 
 def fetch_keys(connection: Connection, column: Column[Any], count: int, options: Mapping[str, Any]) -> GeneratedKeys:
@@ -65,8 +74,8 @@ def fetch_keys(connection: Connection, column: Column[Any], count: int, options:
     default = column.default
     if isinstance(default, ColumnElementColumnDefault):
         return GeneratedKeys(_select_values(connection, column, default.arg, count, options))
-    if isinstance(default, Sequence) and connection.dialect.supports_sequences:
-        return GeneratedKeys(_select_values(connection, column, default.next_value(), count, options))
+    if sequence := _sequence_of(column, connection.dialect):
+        return GeneratedKeys(_select_values(connection, column, sequence.next_value(), count, options))
     if isinstance(column.server_default, DefaultClause):
         return GeneratedKeys(_select_values(connection, column, _server_default(column), count, options))
     if connection.dialect.name == "sqlite" and column.table.autoincrement_column is column:
@@ -152,8 +161,8 @@ def _postgresql(connection: Connection, column: Column[Any], count: int, options
     """Select the column's own default, as the catalog has it: what the model says may not be what is there."""
     table = column.table
     assert isinstance(table, Table)  # noqa: S101 - plans are made of tables only
-    if isinstance(column.default, Sequence):
-        return GeneratedKeys(_select_values(connection, column, column.default.next_value(), count, options))
+    if made := _sequence_of(column, connection.dialect):
+        return GeneratedKeys(_select_values(connection, column, made.next_value(), count, options))
     if isinstance(column.default, ColumnElementColumnDefault):
         return GeneratedKeys(_select_values(connection, column, column.default.arg, count, options))
     preparer = connection.dialect.identifier_preparer

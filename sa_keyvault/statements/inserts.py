@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection
+from sqlalchemy import Column, Connection, Dialect
 from sqlalchemy.sql.dml import Insert
 
 from sa_keyvault.dialects import is_mariadb
@@ -106,7 +106,7 @@ class Inserts:
         if self._is_pending(work):
             work_keys = [dict(row) for row in work.values]
             for row in work.rows.parameters:
-                row.pop(str(_counter(work.plan)), None)
+                row.pop(str(_counter(work.plan, work.connection.dialect)), None)
             pending = PendingInsert(work.plan, encoded, work_keys, work.options)
             return self.pending.begin(work.connection, statement, pending, work.rows.parameters)
         statement = _without_key_return(self._give_generated(work, statement), work.plan)
@@ -149,7 +149,7 @@ class Inserts:
     def _is_pending(self, work: Work) -> bool:
         if not is_mariadb(work.connection.dialect):
             return False
-        key = _counter(work.plan)
+        key = _counter(work.plan, work.connection.dialect)
         if key is None or key not in work.plan.symbols:
             return False
         missing = [not row.get(key) for row in work.values]
@@ -162,7 +162,8 @@ class Inserts:
 
     def _give_generated(self, work: Work, statement: Insert) -> Insert:
         for key, column in work.plan.symbols.items():
-            counts_null = generated.is_auto_increment(column) and work.connection.dialect.name == "sqlite"
+            dialect = work.connection.dialect
+            counts_null = dialect.name == "sqlite" and generated.is_auto_increment(column, dialect)
             missing = [
                 position
                 for position, row in enumerate(work.values)
@@ -230,6 +231,6 @@ def _is_null_in_statement(work: Work, key: str) -> bool:
     return is_null(work.values[0][key]) and not any(key in row for row in work.rows.parameters)
 
 
-def _counter(plan: TablePlan) -> str | None:
+def _counter(plan: TablePlan, dialect: Dialect) -> str | None:
     column = plan.table.autoincrement_column
-    return None if column is None or not generated.is_auto_increment(column) else str(column.key)
+    return None if column is None or not generated.is_auto_increment(column, dialect) else str(column.key)

@@ -239,6 +239,20 @@ def test_sequence(engine: Engine, ring: KeyRing) -> None:
     assert emails(engine, table) == [A, B]
 
 
+def test_optional_sequence(engine: Engine, ring: KeyRing) -> None:
+    """A Sequence that is optional gives way to what the database counts by itself."""
+    table = Table(
+        "optional_key",
+        MetaData(),
+        Column("id", Integer, Sequence("optional_sequence", optional=True), primary_key=True),
+        Column("email", Encrypted(String(100))),
+    )
+    create(table, engine, ring)
+    with engine.begin() as connection:
+        connection.execute(insert(table), [{"email": A}, {"email": B}])
+    assert emails(engine, table) == [A, B]
+
+
 def test_null_needs_no_symbols(engine: Engine, ring: KeyRing) -> None:
     """A row whose encrypted columns are NULL is inserted as it is."""
     table = Table(
