@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,11 @@ class Suite:
     tests: tuple[str, ...]
     yardstick: str
 
+    def again(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return what runs the tests of these names once more; a suite with options runs as a whole."""
+        has_options = any(part.startswith("-") for part in self.tests)
+        return self.tests if has_options else tuple(names)
+
 
 def main() -> int:
     """Run, print, and return 1 if there is a defect that is not accepted, or if nothing ran."""
@@ -50,7 +55,12 @@ def main() -> int:
     found: dict[str, Comparison] = {}
     for suite in _suites(options):
         yardstick, own = (_outcomes(source, kind, suite, options.url) for kind in (suite.yardstick, encrypted))
-        found[suite.name] = compare(yardstick, own, known)
+        compared = compare(yardstick, own, known)
+        if compared.defects and not options.url:
+            # by themselves: what an earlier test left behind, or the order of ciphertexts, is no defect of these
+            alone = _outcomes(source, encrypted, replace(suite, tests=suite.again(compared.defects)), None)
+            compared = compare(yardstick, own | alone, known)
+        found[suite.name] = compared
     print(f"\nSQLAlchemy {version('sqlalchemy')}, {'PostgreSQL' if options.url else 'SQLite'}")
     for name, comparison in found.items():
         print(_report(name, comparison))
