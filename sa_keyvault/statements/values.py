@@ -41,9 +41,12 @@ def column_key(statement: Insert | Update, table: Table, key: Any) -> str:
 
 def statement_values(statement: Insert | Update, table: Table) -> dict[str, Any]:
     """Return what `.values()` or `.ordered_values()` was given, by column key: bind parameters and expressions."""
+    return {column_key(statement, table, key): value for key, value in _given(statement).items()}
+
+
+def _given(statement: Insert | Update) -> dict[Any, Any]:
     # SQLAlchemy 2.0 keeps ordered values apart
-    values: Mapping[Any, Any] = dict(getattr(statement, "_ordered_values", None) or statement._values or {})
-    return {column_key(statement, table, key): value for key, value in values.items()}
+    return dict(getattr(statement, "_ordered_values", None) or statement._values or {})
 
 
 def with_column_types(statement: _Dml, plan: TablePlan) -> _Dml:
@@ -51,8 +54,7 @@ def with_column_types(statement: _Dml, plan: TablePlan) -> _Dml:
 
     A literal and a lambda's variable have the type of their Python value; it would not let an envelope through.
     """
-    ordered = getattr(statement, "_ordered_values", None)
-    values: Mapping[Any, Any] = dict(ordered or statement._values or {})
+    values = _given(statement)
     retyped = {
         key: _retyped(value, plan.encrypted.get(column_key(statement, plan.table, key)))
         for key, value in values.items()
@@ -60,7 +62,7 @@ def with_column_types(statement: _Dml, plan: TablePlan) -> _Dml:
     if all(retyped[key] is value for key, value in values.items()):
         return statement
     changed: Any = statement._clone()
-    if ordered:
+    if getattr(statement, "_ordered_values", None):
         changed._ordered_values = list(retyped.items())
     else:
         changed._values = immutabledict(retyped)

@@ -114,10 +114,9 @@ def _columns_in(role: Any, mapper: Mapper[Any]) -> Iterator[Column[Any]]:
     if isinstance(role, str):
         role = _named(role, mapper)
     role = getattr(role, "__clause_element__", lambda: role)()
-    elements = [getattr(role, "columns", [role])[0]] if hasattr(role, "columns") else [role]
-    for element in elements:
-        for part in visitors.iterate(element) if hasattr(element, "get_children") else ():
-            yield from (base for base in getattr(part, "base_columns", ()) if isinstance(base, Column))
+    element = role.columns[0] if hasattr(role, "columns") else role
+    for part in visitors.iterate(element) if hasattr(element, "get_children") else ():
+        yield from (base for base in getattr(part, "base_columns", ()) if isinstance(base, Column))
 
 
 def _named(name: str, mapper: Mapper[Any]) -> Any:
