@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, Table, insert, lambda_stmt, select, update
+from sqlalchemy import Engine, String, Table, bindparam, insert, lambda_stmt, literal, select, update
 from sqlalchemy.orm import Session
 from support.leaks import marked
 
@@ -54,3 +54,13 @@ def test_ordered_values(engine: Engine, users: Table) -> None:
         changed = update(users).where(users.c.id == 1).ordered_values((users.c.email, B), (users.c.name, "n"))
         connection.execute(changed)
         assert connection.execute(select(users.c.email, users.c.name)).all() == [(B, "n")]
+
+
+def test_literals(engine: Engine, users: Table) -> None:
+    """A bind parameter with a type of its own is sealed as the column's value."""
+    with engine.begin() as connection:
+        connection.execute(insert(users).values(id=1, email=literal(A)))
+        connection.execute(
+            update(users).where(users.c.id == 1).values(email=bindparam("new", type_=String)), {"new": B}
+        )
+        assert connection.scalars(select(users.c.email)).all() == [B]
