@@ -69,6 +69,7 @@ class StatementHooks:
         if written is None or plan is None:
             return statement, multiparams, params
         given = multiparams or ([params] if params else [])
+        self._made.forget(connection)
         try:
             changed, rows = self._prepare(connection, written, plan, given, options)
         except KeyVaultError as error:

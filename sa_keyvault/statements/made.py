@@ -25,12 +25,15 @@ class MadeValues:
 
         Args:
             connection: Its connection.
-            columns: The columns; what an earlier statement left behind is forgotten.
+            columns: The columns.
             first: Values of the first row, by column key.
         """
-        self._open.pop(connection, None)
         if columns:
             self._open[connection] = columns, {column.key: first[column.key] for column in columns}
+
+    def forget(self, connection: Connection) -> None:
+        """Forget what was made for a statement that was refused or failed."""
+        self._open.pop(connection, None)
 
     def finish(self, connection: Connection, result: CursorResult[Any]) -> None:
         """Name the columns as prefetched by *result*."""

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, insert, literal, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column, registry
 from support.leaks import marked
 from support.models import map_class
@@ -156,3 +157,13 @@ def test_default_of_a_subclass(engine: Engine, ring: KeyRing) -> None:
         session.expire_all()
         assert (carried, (parent.text, child.text)) == ((A, B), (A, B))
     Base.registry.dispose()
+
+
+def test_failed_statement_leaves_nothing(engine: Engine, notes: Table) -> None:
+    """What was made for a statement that failed is not told of the next one on its connection."""
+    with engine.begin() as connection:
+        connection.execute(insert(notes), {"id": 1})
+        with pytest.raises(IntegrityError), connection.begin_nested():
+            connection.execute(insert(notes), {"id": 1})
+        result = connection.execute(insert(notes).values([{"id": 2, "text": B}, {"id": 3, "text": B}]))
+        assert result.prefetch_cols() == []
