@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, LargeBinary, Select
 
 from sa_keyvault.dialects import RowBytes
-from sa_keyvault.envelope import open_envelope
+from sa_keyvault.envelope import Layouts, open_envelope
 from sa_keyvault.keyring import Ring
 from sa_keyvault.statements.locks import locked
-from sa_keyvault.statements.plans import EncryptedColumn, TablePlan
+from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.stored import internal
 from sa_keyvault.types import find_symbols
 
@@ -60,18 +60,15 @@ def read_rows(
     chosen = locked(connection, statement.with_only_columns(*columns, maintain_column_froms=True), plan.table)
     found = connection.execute(chosen, execution_options=internal(options)).all()
     width = len(named)
+    layouts = [ring.layouts(plan.encrypted[key].area, plan.encrypted[key].binding) for key in keys]
     return [
         StoredRow(
             symbols=dict(zip(named, row[:width], strict=True)),
-            plaintexts={
-                key: _opened(plan.encrypted[key], stored, ring) for key, stored in zip(keys, row[width:], strict=True)
-            },
+            plaintexts={key: _opened(own, stored) for key, own, stored in zip(keys, layouts, row[width:], strict=True)},
         )
         for row in found
     ]
 
 
-def _opened(column: EncryptedColumn, stored: bytes | None, ring: Ring) -> bytes | None:
-    if stored is None:
-        return None
-    return open_envelope(ring.layouts(column.area, column.binding), bytes(stored))
+def _opened(layouts: Layouts, stored: bytes | None) -> bytes | None:
+    return None if stored is None else open_envelope(layouts, bytes(stored))
