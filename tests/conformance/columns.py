@@ -29,6 +29,7 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sa_keyvault import Encrypted
+from sa_keyvault.types.declared import _is_sql
 
 __all__ = ["Utf8", "share_contexts", "swap_columns"]
 
@@ -92,16 +93,12 @@ def _is_plain_text(column: Column[Any], table: Table) -> bool:
     # `in` would compare columns with ==, which builds an expression
     together = [*table.constraints, *table.indexes]
     has_part = any(own is column for item in together for own in getattr(item, "columns", ()))
-    has_role = column.primary_key or column.unique or column.index or column.foreign_keys
+    is_key = column.primary_key or column.unique or column.index or column.foreign_keys
     has_server_side = column.server_default or column.server_onupdate or column.computed
-    has_server_side = has_server_side or any(map(_is_sql, (column.default, column.onupdate)))
-    has_role = has_role or column.name in _ROLES
-    is_plain = type(column.type) in _TEXTS and not has_part and not has_role and not has_server_side
+    has_sql = any(map(_is_sql, (column.default, column.onupdate)))
+    has_role = has_part or is_key or has_server_side or has_sql or column.name in _ROLES
+    is_plain = type(column.type) in _TEXTS and not has_role
     return is_plain and bool(table.primary_key.columns) and not _is_computed_with(column, table)
-
-
-def _is_sql(default: Any) -> bool:
-    return default is not None and (default.is_clause_element or default.is_sequence)
 
 
 def _is_computed_with(column: Column[Any], table: Table) -> bool:

@@ -21,9 +21,8 @@ from sqlalchemy import (
 
 from conformance.searching import opening_function
 from sa_keyvault import Encrypted, InstallationKey, KeyRing
-from sa_keyvault.dialects import ring_of
-from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.keyring.startup import load_keys
+from sa_keyvault.plugin import _has_ring
 
 __all__ = ["attach_rings"]
 
@@ -66,7 +65,7 @@ def attach_rings() -> None:
     ) -> None:
         original(self, pool, dialect, url, logging_name, echo, query_cache_size, execution_options, hide_parameters)
         # a mock engine has no pool; the ring's own engine shares the dialect of the one it serves
-        if not isinstance(pool, Pool) or _has_ring(dialect):
+        if not isinstance(pool, Pool) or _has_ring(self):
             return
         if dialect.name == "sqlite":
             ring = _CopiedRing(key, refresh_seconds=_FOREVER)
@@ -76,14 +75,6 @@ def attach_rings() -> None:
             shared.attach(self)
 
     Engine.__init__ = make  # type: ignore[method-assign]
-
-
-def _has_ring(dialect: Dialect) -> bool:
-    try:
-        ring_of(dialect)
-    except ConfigurationError:
-        return False
-    return True
 
 
 def _metadata() -> MetaData:
