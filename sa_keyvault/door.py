@@ -22,7 +22,7 @@ def seal_value(ring: Ring, connection: Connection, column: Any, key: Any, value:
     if plaintext is None:
         msg = f"{encrypted.declaration.binding.label}: None is stored as NULL, without an envelope"
         raise EncodingError(msg, area=encrypted.area)
-    return next(ring.sealers(encrypted.area, encrypted.binding, 1, connection))(plaintext, symbols)
+    return next(ring.sealers(encrypted.area, encrypted.binding, [len(plaintext)], connection))(plaintext, symbols)
 
 
 def open_value(ring: Ring, dialect: Dialect, column: Any, key: Any, stored: bytes) -> Any:

@@ -10,7 +10,7 @@ KeyVaultError                         base, never raised itself
 │   ├── KeyStateError                 the key exists, its state forbids the use
 │   └── KeyStoreError                 the key store is missing, lost, foreign or out of reach
 ├── EncryptionError                   base of what stops a write, never raised itself
-│   ├── EncodingError                 a value that the inner type cannot carry; also ValueError
+│   ├── EncodingError                 a value that the inner type, or a key, cannot carry; also ValueError
 │   ├── BindingError                  a symbol that cannot name the row
 │   └── UnsupportedStatementError     a statement whose rows cannot be bound
 └── DecryptionError                   base of what stops a read, never raised itself
@@ -18,6 +18,7 @@ KeyVaultError                         base, never raised itself
     └── AuthenticationError           key, bytes or row do not fit together (on purpose one class)
 
 KeyVaultWarning                       base, never issued itself; also UserWarning
+├── LegacyAlgorithmWarning            3DES or SHA-1 is provisioned, or still in use
 ├── PassphraseWarning                 a passphrase that the library did not make
 └── PlaintextLogWarning               SQLAlchemy's log level prints decrypted rows
 
@@ -42,6 +43,7 @@ __all__ = [
     "KeyStoreError",
     "KeyVaultError",
     "KeyVaultWarning",
+    "LegacyAlgorithmWarning",
     "MalformedEnvelopeError",
     "PassphraseWarning",
     "PlaintextLogWarning",
@@ -115,7 +117,7 @@ class EncryptionError(KeyVaultError):
 
 
 class EncodingError(EncryptionError, ValueError):
-    """A value that the column's inner type cannot carry."""
+    """A value that the column's inner type cannot carry, or that is too large for one key."""
 
 
 class BindingError(EncryptionError):
@@ -140,6 +142,10 @@ class AuthenticationError(DecryptionError):
 
 class KeyVaultWarning(UserWarning):
     """Base of every warning of the library; never issued itself."""
+
+
+class LegacyAlgorithmWarning(KeyVaultWarning):
+    """3DES or SHA-1 is provisioned, or keys of it are still in use; the message names the way out."""
 
 
 class PassphraseWarning(KeyVaultWarning):

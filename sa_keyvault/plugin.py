@@ -14,12 +14,12 @@ from sa_keyvault import store
 from sa_keyvault.dialects import attach_ring, require_supported, ring_of
 from sa_keyvault.door import open_value, seal_value
 from sa_keyvault.envelope import FORMAT
-from sa_keyvault.errors import ConfigurationError, KeyVaultError, PlaintextLogWarning
+from sa_keyvault.errors import ConfigurationError, KeyVaultError, LegacyAlgorithmWarning, PlaintextLogWarning
 from sa_keyvault.installation import InstallationKey
 from sa_keyvault.keyring import DeclaredColumn, PrivateConnection, Ring, drop_state, initialize, is_in_memory
 from sa_keyvault.statements import StatementHooks
 from sa_keyvault.statements.mappers import listen_to_mappers
-from sa_keyvault.suites import Provisioning
+from sa_keyvault.suites import Fips, Provisioning
 from sa_keyvault.types import Declaration, encrypted_columns
 
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ class KeyRing(Ring):
         provisioning: Algorithms of new keys.
         refresh_seconds: After how long a change of key states made elsewhere is noticed at the latest.
         working_keys_per_area: How many active keys share the new values of an area.
-        messages_per_key: How many values a working key seals at most before a new one follows it; never more
-            than half of what its suite allows.
+        usage_limit: How much a working key seals at most before a new one follows it, in the unit of its suite
+            (messages, or blocks of 8 bytes for 3DES); never more than half of what the suite allows.
+        fips: `"require"` refuses to start unless OpenSSL runs a FIPS provider, and refuses what is not approved.
         update_limit: How many rows an UPDATE may match whose WHERE clause does not name them by key.
 
     Raises:
@@ -59,12 +60,15 @@ class KeyRing(Ring):
         provisioning: Provisioning | None = None,
         refresh_seconds: float = 30.0,
         working_keys_per_area: int = 1,
-        messages_per_key: int | None = None,
+        usage_limit: int | None = None,
+        fips: Fips = "off",
         update_limit: int = _UPDATE_LIMIT,
     ) -> None:
-        super().__init__(installation_key, provisioning, refresh_seconds, working_keys_per_area, messages_per_key)
+        super().__init__(installation_key, provisioning, refresh_seconds, working_keys_per_area, usage_limit, fips)
         self.update_limit = update_limit
         self._engine: Engine | None = None
+        self._has_warned = False
+        self._warn_of_legacy(self.policy.provisioning.weaknesses())
 
     def attach(self, engine: "Engine | AsyncEngine") -> None:
         """Use this ring for all statements of *engine*.
@@ -115,7 +119,7 @@ class KeyRing(Ring):
 
         def work(connection: Connection) -> Any:
             require_supported(connection.dialect)
-            return initialize(connection, self.installation_key, self.provisioning, columns, self.working_keys_per_area)
+            return initialize(connection, self.installation_key, self.policy, columns, self.working_keys_per_area)
 
         private = _private_connection(sync_bind)
         if private is None:
@@ -128,6 +132,7 @@ class KeyRing(Ring):
             raise ConfigurationError(msg)
         self._private, self._engine = private, engine
         self._use(keys)
+        self._warn_of_legacy(keys.weaknesses())
 
     def seal(self, column: Any, key: Any, value: Any) -> bytes:
         """Return the envelope of *value*, to be stored in *column* in the row that *key* names.
@@ -166,6 +171,14 @@ class KeyRing(Ring):
             sa_keyvault.DecryptionError: They do not open for this column and row.
         """
         return open_value(self, self._require_engine().dialect, column, key, stored)
+
+    def _warn_of_legacy(self, weaknesses: Iterable[str]) -> None:
+        """Warn of 3DES and SHA-1, once in the life of a ring."""
+        found = "; ".join(weaknesses)
+        if found and not self._has_warned:
+            self._has_warned = True
+            msg = f"{found}; `sa-keyvault provision` leads to AES-256 and SHA-256"
+            warnings.warn(msg, LegacyAlgorithmWarning, stacklevel=3)
 
     def _run(self, work: Callable[[Connection], _T]) -> _T:
         if self._private is not None:

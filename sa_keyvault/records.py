@@ -1,75 +1,37 @@
-"""The records of master and working keys: their fields, their states, and the bytes that are signed or sealed."""
+"""The records of master and working keys: their fields, and the bytes that are signed or sealed."""
 
 import datetime
-import enum
 import os
 import secrets
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from sa_keyvault.binding import Binding, length_prefixed
 from sa_keyvault.errors import KeyRecordError, KeyStateError
 from sa_keyvault.secret import Secret
-from sa_keyvault.suites import (
-    AES_256_GCM,
-    AUTHENTICATION_FAILURES,
-    Suite,
-    derive,
-    random_secret,
-    suite_named,
-)
+from sa_keyvault.states import KeyState, may_become
+from sa_keyvault.suites import AUTHENTICATION_FAILURES, Suite, derive, random_secret
 
 __all__ = [
-    "KeyState",
     "MasterRecord",
     "MasterSecret",
     "WorkingRecord",
     "Wrap",
     "data_key",
+    "master_with_state",
     "new_id",
     "new_master",
     "new_working",
+    "next_master",
+    "rewrapped",
     "signed_bytes",
     "timestamp",
     "unwrap_working",
-    "with_state",
+    "working_with_state",
 ]
 
 
-class KeyState(enum.StrEnum):
-    """State of a key.
-
-    Source:
-        NIST SP 800-57 part 1 revision 5 section 7: active, deactivated (retired), suspended (disabled),
-        destroyed (removed).
-    """
-
-    ACTIVE = "active"
-    RETIRED = "retired"
-    DISABLED = "disabled"
-    REMOVED = "removed"
-
-    @property
-    def may_seal(self) -> bool:
-        """Whether the key may protect new data."""
-        return self is KeyState.ACTIVE
-
-    @property
-    def may_open(self) -> bool:
-        """Whether the key may process data that it protects."""
-        return self in (KeyState.ACTIVE, KeyState.RETIRED)
-
-
-_MASTER_SECRET_SIZE = 2 * (4 + 32)  # bytes; two length-prefixed halves
-
-_TRANSITIONS = frozenset(
-    {
-        (KeyState.ACTIVE, KeyState.RETIRED),
-        (KeyState.ACTIVE, KeyState.DISABLED),
-        (KeyState.RETIRED, KeyState.DISABLED),
-        (KeyState.RETIRED, KeyState.REMOVED),
-        (KeyState.DISABLED, KeyState.RETIRED),
-    }
-)
+_BINDING_KEY_SIZE = 32  # bytes, the output of the hash of HKDF (RFC 5869 section 3.1)
 
 
 def new_id() -> str:
@@ -141,13 +103,15 @@ class Wrap:
 
 @dataclass(frozen=True)
 class MasterSecret:
-    """The two halves of a master key's secret.
+    """The two halves of a master key's secret, and the suite that the first of them is a key of.
 
     Attributes:
-        wrapping: Wraps working keys, 32 bytes.
+        suite: Wraps working keys.
+        wrapping: The suite's key.
         binding: Salt of every derivation, 32 bytes; kept when the wrapping key is rotated.
     """
 
+    suite: Suite
     wrapping: Secret
     binding: Secret
 
@@ -156,18 +120,18 @@ class MasterSecret:
         return Secret(length_prefixed(self.wrapping.expose(), self.binding.expose()))
 
     @classmethod
-    def from_secret(cls, secret: Secret) -> "MasterSecret":
+    def from_secret(cls, secret: Secret, suite: Suite) -> "MasterSecret":
         """Take apart what `to_secret` joined.
 
         Raises:
-            sa_keyvault.KeyRecordError: The bytes are no master key's secret.
+            sa_keyvault.KeyRecordError: The bytes are no secret of a master key of *suite*.
         """
-        joined = secret.expose()
-        halves = joined[4:36], joined[40:72]
-        if len(joined) != _MASTER_SECRET_SIZE or length_prefixed(*halves) != joined:
-            msg = f"an unwrapped secret of {len(joined)} bytes is no master key"
+        joined, start = secret.expose(), 4 + suite.key_size
+        halves = joined[4:start], joined[start + 4 :]
+        if len(halves[1]) != _BINDING_KEY_SIZE or length_prefixed(*halves) != joined:
+            msg = f"an unwrapped secret of {len(joined)} bytes is no master key of {suite.name}"
             raise KeyRecordError(msg, size=len(joined))
-        return cls(Secret(halves[0]), Secret(halves[1]))
+        return cls(suite, Secret(halves[0]), Secret(halves[1]))
 
 
 @dataclass(frozen=True)
@@ -185,7 +149,7 @@ class WorkingRecord:
         former_state: The state that a disabled key came from, else empty.
         suite: Algorithm that seals values under it.
         master_id: Master key that wraps it.
-        wrapped: Nonce (12), wrapped secret, tag (16).
+        wrapped: Nonce, wrapped secret and tag, as the master key's suite defines.
     """
 
     number: int
@@ -214,13 +178,16 @@ class WorkingRecord:
         )
 
 
+_Record = TypeVar("_Record", MasterRecord, WorkingRecord)
+
+
 def signed_bytes(record: MasterRecord, fingerprint: str, algorithm: str, wrapped: bytes) -> bytes:
     """Return what the installation key signs for one wrap of a master key."""
     fields = (*record.fields(), fingerprint.encode(), algorithm.encode(), wrapped)
     return b"sa_keyvault/master-key/1\0" + length_prefixed(*fields)
 
 
-def new_master(store_id: str) -> tuple[MasterRecord, MasterSecret]:
+def new_master(store_id: str, suite: Suite) -> tuple[MasterRecord, MasterSecret]:
     """Make an active master key of a lineage of its own."""
     record = MasterRecord(
         id=new_id(),
@@ -229,10 +196,16 @@ def new_master(store_id: str) -> tuple[MasterRecord, MasterSecret]:
         epoch=1,
         state=KeyState.ACTIVE,
         former_state="",
-        suite=AES_256_GCM.name,
+        suite=suite.name,
         lineage=new_id(),
     )
-    return record, MasterSecret(random_secret(32), random_secret(32))
+    return record, MasterSecret(suite, random_secret(suite.key_size), random_secret(_BINDING_KEY_SIZE))
+
+
+def next_master(record: MasterRecord, secret: MasterSecret, suite: Suite) -> tuple[MasterRecord, MasterSecret]:
+    """Make an active master key of the same lineage: another wrapping key, the same binding key."""
+    fresh, fresh_secret = new_master(record.store_id, suite)
+    return replace(fresh, lineage=record.lineage), replace(fresh_secret, binding=secret.binding)
 
 
 def new_working(master: MasterRecord, secret: MasterSecret, area: str, suite: Suite) -> WorkingRecord:
@@ -253,8 +226,8 @@ def new_working(master: MasterRecord, secret: MasterSecret, area: str, suite: Su
 
 
 def _wrapped(record: WorkingRecord, master: MasterSecret, secret: Secret) -> WorkingRecord:
-    nonce = os.urandom(AES_256_GCM.nonce_size)
-    cipher = AES_256_GCM.cipher(master.wrapping)
+    nonce = os.urandom(master.suite.nonce_size)
+    cipher = master.suite.cipher(master.wrapping)
     wrapped = nonce + cipher.seal(nonce, secret.expose(), record.associated_data())
     return replace(record, wrapped=wrapped)
 
@@ -265,9 +238,9 @@ def unwrap_working(record: WorkingRecord, master: MasterSecret) -> Secret:
     Raises:
         sa_keyvault.KeyRecordError: A field of the record is not what was wrapped.
     """
-    size = AES_256_GCM.nonce_size
+    size = master.suite.nonce_size
     nonce, rest = record.wrapped[:size], record.wrapped[size:]
-    cipher = AES_256_GCM.cipher(master.wrapping)
+    cipher = master.suite.cipher(master.wrapping)
     try:
         return Secret(cipher.open(nonce, rest, record.associated_data()))
     except AUTHENTICATION_FAILURES:
@@ -279,10 +252,25 @@ def unwrap_working(record: WorkingRecord, master: MasterSecret) -> Secret:
     raise KeyRecordError(msg, key_number=record.number, area=record.area)
 
 
-def data_key(record: WorkingRecord, master: MasterSecret, binding: Binding) -> Secret:
+def rewrapped(record: WorkingRecord, former: MasterSecret, master: MasterRecord, secret: MasterSecret) -> WorkingRecord:
+    """Return the record of a working key, wrapped by another master key of the same lineage.
+
+    Raises:
+        sa_keyvault.KeyRecordError: A field of the record is not what was wrapped.
+    """
+    return _wrapped(replace(record, master_id=master.id), secret, unwrap_working(record, former))
+
+
+def data_key(record: WorkingRecord, suite: Suite, master: MasterSecret, binding: Binding) -> Secret:
     """Derive the key that seals the data of one column, keyed by the binding key.
 
     It is derived for version, suite, area, number and column, so that an envelope opens nowhere else.
+
+    Args:
+        record: The working key.
+        suite: The suite that it names.
+        master: Secret of its master key.
+        binding: What the column's envelopes have in common.
 
     Raises:
         sa_keyvault.KeyRecordError: A field of the record is not what was wrapped.
@@ -290,7 +278,7 @@ def data_key(record: WorkingRecord, master: MasterSecret, binding: Binding) -> S
     """
     purpose = (
         b"sa_keyvault/data-key/1",
-        record.suite.encode(),
+        suite.name.encode(),
         record.area.encode(),
         b"%d" % record.number,
         *binding.fields(),
@@ -299,20 +287,35 @@ def data_key(record: WorkingRecord, master: MasterSecret, binding: Binding) -> S
     if record.state is KeyState.REMOVED:
         msg = f"working key {record.number} of area {record.area!r} is removed: its secret was wiped"
         raise KeyStateError(msg, key_number=record.number, area=record.area)
-    return derive(secret, salt=master.binding, purpose=purpose, size=suite_named(record.suite).key_size)
+    return derive(secret, salt=master.binding, purpose=purpose, size=suite.key_size)
 
 
-def with_state(record: WorkingRecord, master: MasterSecret, state: KeyState) -> WorkingRecord:
-    """Return the record of a working key in another state, wrapped anew.
+def master_with_state(record: MasterRecord, state: KeyState) -> MasterRecord:
+    """Return the record of a master key in another state; its wraps are to be signed anew.
 
     Raises:
         sa_keyvault.KeyStateError: There is no such transition.
     """
-    back = record.state is KeyState.DISABLED and state == record.former_state
-    if not back and (record.state, state) not in _TRANSITIONS:
+    if not may_become(record.state, record.former_state, state):
+        msg = f"master key {record.id} is {record.state}; it cannot become {state}"
+        raise KeyStateError(msg)
+    return _moved(record, state)
+
+
+def working_with_state(record: WorkingRecord, master: MasterSecret, state: KeyState) -> WorkingRecord:
+    """Return the record of a working key in another state, wrapped anew.
+
+    Raises:
+        sa_keyvault.KeyStateError: There is no such transition.
+        sa_keyvault.KeyRecordError: A field of the record is not what was wrapped.
+    """
+    if not may_become(record.state, record.former_state, state):
         msg = f"working key {record.number} is {record.state}; it cannot become {state}"
         raise KeyStateError(msg, key_number=record.number, area=record.area)
     secret = unwrap_working(record, master)
+    return _wrapped(_moved(record, state), master, Secret(b"") if state is KeyState.REMOVED else secret)
+
+
+def _moved(record: _Record, state: KeyState) -> _Record:
     former = record.state.value if state is KeyState.DISABLED else ""
-    changed = replace(record, state=state, former_state=former, epoch=record.epoch + 1)
-    return _wrapped(changed, master, Secret(b"") if state is KeyState.REMOVED else secret)
+    return replace(record, state=state, former_state=former, epoch=record.epoch + 1)

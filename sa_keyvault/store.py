@@ -13,18 +13,21 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Select,
     String,
     Table,
     bindparam,
     func,
     insert,
+    inspect,
     select,
     update,
 )
 from sqlalchemy.engine import CursorResult
 
 from sa_keyvault.errors import KeyStoreError
-from sa_keyvault.records import KeyState, MasterRecord, WorkingRecord, Wrap
+from sa_keyvault.records import MasterRecord, WorkingRecord, Wrap
+from sa_keyvault.states import KeyState
 
 __all__ = [
     "INTERNAL",
@@ -40,6 +43,7 @@ __all__ = [
     "exclusive",
     "execute",
     "existing_usage",
+    "locked",
     "masters",
     "replace_column",
     "replace_master",
@@ -56,6 +60,7 @@ __all__ = [
 INTERNAL = "sa_keyvault_internal"
 """Execution option that marks the library's own statements; the statement hooks leave them alone."""
 
+_LOCKING = "sa_keyvault_locking"  # execution option of a connection, inside `locked`
 _LOCK_NUMBER = 0x5A6B7661  # any fixed number; PostgreSQL's advisory locks are per database
 _LOCK_SECONDS = 60
 _TABLE_OPTIONS: dict[str, Any] = {
@@ -116,8 +121,8 @@ _usage = Table(
     "keyvault_usage",
     tables,
     Column("id", String(32), primary_key=True),
-    Column("number", BigInteger, nullable=False, index=True),
-    Column("messages", BigInteger, nullable=False),
+    Column("key_id", String(32), nullable=False, index=True),
+    Column("amount", BigInteger, nullable=False),
     **_TABLE_OPTIONS,
 )
 _column = Table(
@@ -206,14 +211,40 @@ def bump_version(connection: Connection) -> None:
     execute(connection, update(_store).values(version=_store.c.version + 1))
 
 
+@contextmanager
+def locked(connection: Connection) -> Iterator[None]:
+    """Let one administrative operation at a time change keys, and tell every process that they change.
+
+    What is read inside is the newest that was committed, also where the transaction has an older snapshot.
+
+    Raises:
+        sa_keyvault.KeyStoreError: There is no key store.
+    """
+    if not inspect(connection).has_table(_store.name) or store_row(connection) is None:
+        msg = "the database has no initialized key store; call ring.initialize(engine, metadata) at start-up"
+        raise KeyStoreError(msg)
+    # the row's lock is held until the transaction ends
+    bump_version(connection)
+    connection.execution_options(**{_LOCKING: True})
+    try:
+        yield
+    finally:
+        connection.execution_options(**{_LOCKING: False})
+
+
+def _rows(connection: Connection, statement: Select[Any]) -> CursorResult[Any]:
+    is_locking = connection.get_execution_options().get(_LOCKING, False)
+    return execute(connection, statement.with_for_update() if is_locking else statement)
+
+
 def masters(connection: Connection) -> list[MasterRecord]:
     """Return every master key."""
-    return [_with_state(MasterRecord, row) for row in execute(connection, select(_master).order_by(_master.c.created))]
+    return [_with_state(MasterRecord, row) for row in _rows(connection, select(_master).order_by(_master.c.created))]
 
 
 def wraps(connection: Connection) -> list[Wrap]:
     """Return every wrap of every master key."""
-    return [Wrap(**row._asdict()) for row in execute(connection, select(_wrap))]
+    return [Wrap(**row._asdict()) for row in _rows(connection, select(_wrap))]
 
 
 def add_master(connection: Connection, record: MasterRecord, wrap: Wrap) -> None:
@@ -223,11 +254,10 @@ def add_master(connection: Connection, record: MasterRecord, wrap: Wrap) -> None
 
 
 def replace_master(connection: Connection, record: MasterRecord, wrap: Wrap) -> None:
-    """Write a changed master key and its wrap, and tell every process."""
+    """Write a changed master key and its wrap; inside `locked`."""
     execute(connection, update(_master).where(_master.c.id == record.id).values(_values(record)))
     same = (_wrap.c.master_id == wrap.master_id) & (_wrap.c.fingerprint == wrap.fingerprint)
     execute(connection, update(_wrap).where(same).values(_values(wrap)))
-    bump_version(connection)
 
 
 def working(connection: Connection, numbers: Sequence[int] | None = None) -> list[WorkingRecord]:
@@ -235,12 +265,12 @@ def working(connection: Connection, numbers: Sequence[int] | None = None) -> lis
     statement = select(_working)
     if numbers is not None:
         statement = statement.where(_working.c.number.in_(numbers))
-    return [_with_state(WorkingRecord, row) for row in execute(connection, statement)]
+    return [_with_state(WorkingRecord, row) for row in _rows(connection, statement)]
 
 
 def working_in_area(connection: Connection, area: str) -> list[WorkingRecord]:
     """Return the working keys of one area."""
-    rows = execute(connection, select(_working).where(_working.c.area == area))
+    rows = _rows(connection, select(_working).where(_working.c.area == area))
     return [_with_state(WorkingRecord, row) for row in rows]
 
 
@@ -255,21 +285,31 @@ def add_working(connection: Connection, record: WorkingRecord) -> None:
     execute(connection, insert(_working).values(_values(record)))
 
 
-def replace_working(connection: Connection, record: WorkingRecord) -> None:
-    """Write a changed working key, and tell every process."""
-    execute(connection, update(_working).where(_working.c.number == record.number).values(_values(record)))
-    bump_version(connection)
+def replace_working(connection: Connection, records: Sequence[WorkingRecord]) -> None:
+    """Write changed working keys; inside `locked`."""
+    changed: dict[str, Any] = {name: bindparam(f"new_{name}") for name in _working.c.keys() if name != "number"}  # noqa: SIM118
+    statement = update(_working).where(_working.c.number == bindparam("key_number")).values(changed)
+    rows = [{f"new_{name}": value for name, value in _values(record).items()} for record in records]
+    for row in rows:
+        row["key_number"] = row.pop("new_number")
+    if rows:
+        execute(connection, statement, rows)
 
 
-def usage(connection: Connection, number: int) -> int:
-    """Return how many messages of a working key are reserved."""
-    total = select(func.coalesce(func.sum(_usage.c.messages), 0)).where(_usage.c.number == number)
+def usage(connection: Connection, key_id: str) -> int:
+    """Return how much use of a key is reserved, in the unit of its suite.
+
+    Args:
+        connection: Where the key store is.
+        key_id: Number of a working key in decimal, or id of a master key.
+    """
+    total = select(func.coalesce(func.sum(_usage.c.amount), 0)).where(_usage.c.key_id == key_id)
     return int(execute(connection, total).scalar_one())
 
 
-def add_usage(connection: Connection, reservation_id: str, number: int, messages: int) -> None:
-    """Reserve *messages* of a working key; inserted, never updated, so no transaction waits for another."""
-    execute(connection, insert(_usage).values(id=reservation_id, number=number, messages=messages))
+def add_usage(connection: Connection, reservation_id: str, key_id: str, amount: int) -> None:
+    """Reserve use of a key; inserted, never updated, so no transaction waits for another."""
+    execute(connection, insert(_usage).values(id=reservation_id, key_id=key_id, amount=amount))
 
 
 def existing_usage(connection: Connection, reservation_ids: Iterable[str]) -> set[str]:

@@ -15,8 +15,10 @@ _PACKAGE = Path(sa_keyvault.__file__).parent
 _FLOORS = (
     ("errors",),
     ("secret", "binding", "suites", "envelope", "codec"),
-    ("records", "private_file", "installation", "store", "keyring"),
+    ("states", "records", "private_file", "installation", "store", "keyring"),
     ("dialects", "types", "statements", "door", "plugin"),
+    ("administration",),
+    ("cli",),
 )
 _PLACES = {name: place for place, name in enumerate(name for floor in _FLOORS for name in floor)}
 _CRYPTOGRAPHERS = {"suites", "installation"}
@@ -130,8 +132,8 @@ def test_no_cycle_at_all() -> None:
 
 
 def test_subpackages() -> None:
-    """The parts that are packages of small modules are these three."""
-    assert _SUBPACKAGES == ["keyring", "statements", "types"]
+    """The parts that are packages of small modules are these."""
+    assert _SUBPACKAGES == ["administration", "cli", "installation", "keyring", "statements", "suites", "types"]
 
 
 def test_cryptography_has_two_doors() -> None:

@@ -39,6 +39,7 @@ _NAMES = [
     "KeyStoreError",
     "KeyVaultError",
     "KeyVaultWarning",
+    "LegacyAlgorithmWarning",
     "MalformedEnvelopeError",
     "PassphraseWarning",
     "PlaintextLogWarning",

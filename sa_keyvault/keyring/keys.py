@@ -1,27 +1,52 @@
 """The keys of one store as they were last read back: which may seal, which may open, and their ciphers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sa_keyvault.binding import Binding
 from sa_keyvault.envelope import Opener, Sealer, key_number, opener, sealer
-from sa_keyvault.errors import KeyNotFoundError, KeyRecordError, KeyStateError, MalformedEnvelopeError
-from sa_keyvault.records import KeyState, MasterRecord, MasterSecret, WorkingRecord, data_key
-from sa_keyvault.suites import suite_named
+from sa_keyvault.errors import (
+    ConfigurationError,
+    KeyNotFoundError,
+    KeyRecordError,
+    KeyStateError,
+    MalformedEnvelopeError,
+)
+from sa_keyvault.keyring.policy import Policy
+from sa_keyvault.records import MasterRecord, MasterSecret, WorkingRecord, data_key
+from sa_keyvault.states import KeyState
+from sa_keyvault.suites import LEGACY_SUITES
 
 __all__ = ["KeySet", "Master", "number_in"]
 
 
 @dataclass(frozen=True)
 class Master:
-    """A master key whose record and wrap this installation signed.
+    """A master key as this installation found it.
 
     Attributes:
         record: Its record.
-        secret: Its secret; None in a state in which it is not used.
+        secret: Its secret; None in a state in which it is not used, and where it was refused.
+        refusal: Why the ring's policy does not let it be used, else None.
     """
 
     record: MasterRecord
     secret: MasterSecret | None
+    refusal: str | None = None
+
+    def require_secret(self) -> MasterSecret:
+        """Return the secret.
+
+        Raises:
+            sa_keyvault.ConfigurationError: The ring's policy refuses the key.
+            sa_keyvault.KeyStateError: The key is in a state in which it is not used.
+        """
+        if self.refusal is not None:
+            raise ConfigurationError(self.refusal)
+        if self.secret is None:
+            msg = f"master key {self.record.id} is {self.record.state}, so what is under it does not open"
+            raise KeyStateError(msg)
+        return self.secret
 
 
 def number_in(stored: bytes) -> int:
@@ -43,15 +68,22 @@ class KeySet:
     Args:
         store_id: The store.
         version: Its version when they were read.
+        policy: What the ring accepts.
         masters: Master keys, by id.
         working: Working keys, by number.
     """
 
     def __init__(
-        self, store_id: str, version: int, masters: dict[str, Master], working: dict[int, WorkingRecord]
+        self,
+        store_id: str,
+        version: int,
+        policy: Policy,
+        masters: dict[str, Master],
+        working: dict[int, WorkingRecord],
     ) -> None:
         self.store_id = store_id
         self.version = version
+        self._policy = policy
         self._masters = masters
         self._working = working
         self._active: dict[str, tuple[WorkingRecord, ...]] = {}
@@ -76,11 +108,11 @@ class KeySet:
         return self._working.get(number)
 
     def active(self, area: str) -> tuple[WorkingRecord, ...]:
-        """Return the working keys of *area* that may seal."""
+        """Return the working keys of *area* that may seal, in the suite that is provisioned."""
         return self._active.get(area, ())
 
-    def sealing_master(self) -> Master:
-        """Return the newest master key that may wrap new working keys.
+    def sealing_masters(self) -> list[Master]:
+        """Return the master keys that may wrap new working keys: the suite that is provisioned first, newest first.
 
         Raises:
             sa_keyvault.KeyStateError: No master key is active.
@@ -89,12 +121,30 @@ class KeySet:
         if not active:
             msg = "no master key is active, so no working key can be made; enable one or add one"
             raise KeyStateError(msg)
-        return max(active, key=lambda master: (master.record.created, master.record.id))
+        provisioned = self._policy.provisioning.master_suite.name
+        active.sort(key=lambda master: (master.record.created, master.record.id), reverse=True)
+        return sorted(active, key=lambda master: (master.secret is None, master.record.suite != provisioned))
+
+    def masters(self) -> list[Master]:
+        """Return all master keys."""
+        return list(self._masters.values())
+
+    def working(self) -> list[WorkingRecord]:
+        """Return all working keys."""
+        return list(self._working.values())
+
+    def weaknesses(self) -> Iterator[str]:
+        """Yield what is outdated about the keys in use."""
+        masters = [master.record for master in self._masters.values()]
+        keys: list[MasterRecord | WorkingRecord] = [*self._working.values(), *masters]
+        count = sum(key.suite in LEGACY_SUITES and key.state is not KeyState.REMOVED for key in keys)
+        if count:
+            yield f"{count} keys of 3DES are still in use, which NIST disallows for encryption after 2023"
 
     def sealer(self, record: WorkingRecord, binding: Binding) -> Sealer:
         """Return the function that seals values of one column under a working key of these."""
-        key = data_key(record, self._secret_of(record), binding)
-        suite = suite_named(record.suite)
+        suite = self._policy.suite_of(record)
+        key = data_key(record, suite, self._secret_of(record), binding)
         return sealer(record.number, suite, suite.cipher(key))
 
     def opener(self, record: WorkingRecord, area: str, binding: Binding) -> Opener:
@@ -109,14 +159,16 @@ class KeySet:
             msg = f"working key {record.number} belongs to area {record.area!r}, the column to area {area!r}"
             raise MalformedEnvelopeError(msg, key_number=record.number, area=area)
         self._require_opening(record)
-        key = data_key(record, self._secret_of(record), binding)
-        suite = suite_named(record.suite)
+        suite = self._policy.suite_of(record)
+        key = data_key(record, suite, self._secret_of(record), binding)
         return opener(suite, suite.cipher(key))
 
     def _note_active(self, record: WorkingRecord) -> None:
         master = self._masters.get(record.master_id)
-        seals = master is not None and master.record.state.may_seal and record.state is KeyState.ACTIVE
-        if seals and record.store_id == self.store_id:
+        seals = master is not None and master.secret is not None and master.record.state.may_seal
+        seals = seals and record.state is KeyState.ACTIVE
+        is_provisioned = record.suite == self._policy.provisioning.working_suite.name
+        if seals and is_provisioned and record.store_id == self.store_id:
             self._active[record.area] = (*self.active(record.area), record)
 
     def _require_opening(self, record: WorkingRecord) -> None:
@@ -132,10 +184,4 @@ class KeySet:
         if master is None:
             msg = f"working key {record.number} needs master key {record.master_id}, which the key store does not have"
             raise KeyNotFoundError(msg, key_number=record.number, area=record.area)
-        if master.secret is None:
-            msg = (
-                f"master key {record.master_id} of working key {record.number} is {master.record.state}, "
-                "so its data does not open"
-            )
-            raise KeyStateError(msg, key_number=record.number, area=record.area)
-        return master.secret
+        return master.require_secret()

@@ -4,9 +4,10 @@ Keys are read back before they are used by other transactions than the one that 
 fails, or a savepoint that is rolled back, never leaves data under a key that is not in the key store.
 """
 
+import bisect
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,14 +16,22 @@ from sqlalchemy import Connection
 from sa_keyvault import store
 from sa_keyvault.binding import Binding
 from sa_keyvault.envelope import Layouts, Opener, Sealer
-from sa_keyvault.errors import ConfigurationError, KeyNotFoundError, KeyStoreError, UnsupportedStatementError
+from sa_keyvault.errors import (
+    ConfigurationError,
+    EncodingError,
+    KeyNotFoundError,
+    KeyStoreError,
+    UnsupportedStatementError,
+)
 from sa_keyvault.installation import InstallationKey
 from sa_keyvault.keyring.keys import KeySet, number_in
+from sa_keyvault.keyring.making import make_working
+from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.startup import load_keys
 from sa_keyvault.keyring.transaction import TransactionState, find_state, state_of
 from sa_keyvault.keyring.usage import Usage
-from sa_keyvault.records import WorkingRecord, new_working
-from sa_keyvault.suites import Provisioning, suite_named
+from sa_keyvault.records import WorkingRecord
+from sa_keyvault.suites import Fips, Provisioning, Suite
 
 if TYPE_CHECKING:
     from sa_keyvault.keyring.private import PrivateConnection
@@ -41,8 +50,9 @@ class Ring:
         provisioning: Algorithms of new keys.
         refresh_seconds: After how long a change of key states made elsewhere is noticed at the latest.
         working_keys_per_area: How many active keys share the new values of an area.
-        messages_per_key: How many values a working key seals at most before a new one follows it; never more
-            than half of what its suite allows.
+        usage_limit: How much a working key seals at most before a new one follows it, in the unit of its suite
+            (messages, or blocks of 8 bytes for 3DES); never more than half of what the suite allows.
+        fips: `"require"` refuses to start unless OpenSSL runs a FIPS provider, and refuses what is not approved.
     """
 
     def __init__(
@@ -51,17 +61,18 @@ class Ring:
         provisioning: Provisioning | None = None,
         refresh_seconds: float = 30.0,
         working_keys_per_area: int = 1,
-        messages_per_key: int | None = None,
+        usage_limit: int | None = None,
+        fips: Fips = "off",
     ) -> None:
-        _require_positive(working_keys_per_area=working_keys_per_area, messages_per_key=messages_per_key)
+        _require_positive(working_keys_per_area=working_keys_per_area, usage_limit=usage_limit)
         if refresh_seconds < 0:
             msg = f"refresh_seconds={refresh_seconds} is negative"
             raise ConfigurationError(msg)
         self.installation_key = installation_key
-        self.provisioning: Provisioning = provisioning or Provisioning.default()
+        self.policy: Policy = Policy(provisioning or Provisioning.default(), fips)
         self.refresh_seconds = refresh_seconds
         self.working_keys_per_area = working_keys_per_area
-        self.messages_per_key = messages_per_key
+        self.usage_limit = usage_limit
         self._keys: KeySet | None = None
         self._private: PrivateConnection | None = None
         self._layouts: dict[tuple[str, Binding], Layouts] = {}
@@ -122,38 +133,49 @@ class Ring:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def sealers(self, area: str, binding: Binding, count: int, connection: Connection) -> Iterator[Sealer]:
-        """Return an iterator over *count* sealers of one column, which is of *area*.
+    def sealers(self, area: str, binding: Binding, sizes: Sequence[int], connection: Connection) -> Iterator[Sealer]:
+        """Return an iterator over the sealers of plaintexts of these *sizes*, of one column, which is of *area*.
 
         Makes working keys and usage reservations where they are needed, on *connection* and in its transaction.
 
         Raises:
+            sa_keyvault.EncodingError: A plaintext is too large for one key.
             sa_keyvault.KeyStateError: No master key is active.
         """
-        parts = self._allot(area, count, connection)
+        parts = self._allot(area, sizes, connection)
         return itertools.chain.from_iterable(
             itertools.repeat(self._sealer(record, binding), share) for record, share in parts
         )
 
-    def _allot(self, area: str, count: int, connection: Connection) -> list[tuple[WorkingRecord, int]]:
+    def _allot(self, area: str, sizes: Sequence[int], connection: Connection) -> list[tuple[WorkingRecord, int]]:
+        suite = self.policy.provisioning.working_suite
+        costs = [suite.usage(size) for size in sizes]
+        limit = self._limit(suite)
+        _require_fit(area, suite, sizes, costs, limit)
         parts: list[tuple[WorkingRecord, int]] = []
-        left = count
-        while left:
+        done = 0
+        while done < len(costs):
             records = self._sealing_records(area, connection)
-            first, share = next(self._turn), -(-left // len(records))
+            first, share = next(self._turn), -(-(len(costs) - done) // len(records))
             for position in range(len(records)):
                 record = records[(first + position) % len(records)]
-                wanted = min(share, left)
-                granted = self._usage.take(connection, record.number, wanted, self._limit(record))
-                if granted < wanted:
-                    self._worn.add(record.number)
+                granted = self._grant(record, costs[done : done + share], limit, connection)
                 parts.append((record, granted))
-                left -= granted
+                done += granted
         return parts
 
-    def _limit(self, record: WorkingRecord) -> int:
-        half = suite_named(record.suite).usage_limit // 2
-        return half if self.messages_per_key is None else min(half, self.messages_per_key)
+    def _grant(self, record: WorkingRecord, costs: Sequence[int], limit: int, connection: Connection) -> int:
+        """Return how many messages of these *costs*, from the first on, a key may still seal."""
+        wanted = sum(costs)
+        granted = self._usage.take(connection, str(record.number), wanted, limit)
+        if granted == wanted:
+            return len(costs)
+        self._worn.add(record.number)
+        return bisect.bisect_right(list(itertools.accumulate(costs)), granted)
+
+    def _limit(self, suite: Suite) -> int:
+        half = suite.usage_limit // 2
+        return half if self.usage_limit is None else min(half, self.usage_limit)
 
     def _sealer(self, record: WorkingRecord, binding: Binding) -> Sealer:
         seal = self._sealers.get((record.number, binding))
@@ -184,12 +206,8 @@ class Ring:
         self._adopt(others, lambda work: work(connection))
 
     def _create_working(self, area: str, connection: Connection) -> WorkingRecord:
-        master = self._require_keys().sealing_master()
-        if master.secret is None:
-            msg = f"master key {master.record.id} cannot wrap"
-            raise KeyStoreError(msg)
-        record = new_working(master.record, master.secret, area, self.provisioning.working_suite)
-        store.add_working(connection, record)
+        suite, reserve = self.policy.provisioning.working_suite, partial(self._usage.take, connection)
+        record = make_working(connection, self._require_keys(), area, suite, reserve)
         state_of(connection).created[record.number] = record
         self._uncommitted[record.number] = record
         return record
@@ -229,7 +247,7 @@ class Ring:
             msg = f"the key store {keys.store_id} is gone; restore it from a backup"
             raise KeyStoreError(msg)
         if row[1] != keys.version:
-            self._use(load_keys(connection, self.installation_key))
+            self._use(load_keys(connection, self.installation_key, self.policy))
         self._publish(connection)
         self._attempt_at = started + self.refresh_seconds / 2
         self._deadline = started + self.refresh_seconds
@@ -243,7 +261,7 @@ class Ring:
 
     def _adopt(self, records: list[WorkingRecord], run: Callable[[Callable[[Connection], KeySet]], KeySet]) -> None:
         if not all(self._require_keys().knows_master(record) for record in records):
-            self._use(run(lambda connection: load_keys(connection, self.installation_key)))
+            self._use(run(lambda connection: load_keys(connection, self.installation_key, self.policy)))
         for record in records:
             self._require_keys().add(record)
 
@@ -292,8 +310,23 @@ class Ring:
         if state is None:
             return
         self._usage.forget(state)
+        if state.has_changed_keys:
+            # at once in this process, be it committed or rolled back
+            self._attempt_at = self._deadline = 0.0
         for number in state.created.keys() - self._unpublished:
             self._uncommitted.pop(number, None)
+
+
+def _require_fit(area: str, suite: Suite, sizes: Sequence[int], costs: Sequence[int], limit: int) -> None:
+    cost = max(costs, default=0)
+    if cost <= limit:
+        return
+    size = sizes[costs.index(cost)]
+    msg = (
+        f"a value of {size} bytes uses {cost} of a {suite.name} key, more than the {limit} that one key is used for; "
+        "store it in parts, or provision AES (`sa-keyvault provision`)"
+    )
+    raise EncodingError(msg, area=area, size=size)
 
 
 def _require_positive(**values: Any) -> None:

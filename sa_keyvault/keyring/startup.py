@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -10,8 +11,12 @@ from sa_keyvault import store
 from sa_keyvault.errors import ConfigurationError, KeyRecordError, KeyStoreError
 from sa_keyvault.installation import InstallationKey, unwrap_master, wrap_master
 from sa_keyvault.keyring.keys import KeySet, Master
+from sa_keyvault.keyring.making import make_working
+from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.private import is_in_memory
-from sa_keyvault.records import MasterRecord, Wrap, new_id, new_master, new_working
+from sa_keyvault.keyring.usage import reserve
+from sa_keyvault.records import MasterRecord, Wrap, new_id, new_master, next_master
+from sa_keyvault.states import KeyState
 from sa_keyvault.suites import Provisioning
 
 __all__ = ["DeclaredColumn", "initialize", "load_keys"]
@@ -30,8 +35,10 @@ class DeclaredColumn:
     has_values: Callable[[Connection], bool]
 
 
-def load_keys(connection: Connection, installation_key: InstallationKey) -> KeySet:
+def load_keys(connection: Connection, installation_key: InstallationKey, policy: Policy) -> KeySet:
     """Read every key of the store; the signatures of all master keys are verified.
+
+    A master key that the policy does not accept is kept without its secret: what is not under it goes on.
 
     Raises:
         sa_keyvault.KeyStoreError: There is no key store, or it is another installation's.
@@ -45,9 +52,9 @@ def load_keys(connection: Connection, installation_key: InstallationKey) -> KeyS
     records, wraps = store.masters(connection), store.wraps(connection)
     own = {wrap.master_id: wrap for wrap in wraps if wrap.fingerprint == installation_key.fingerprint}
     _require_own(records, wraps, own, installation_key)
-    masters = {record.id: _master(record, own, store_id, installation_key) for record in records}
+    masters = {record.id: _master(record, own, store_id, installation_key, policy) for record in records}
     working = {record.number: record for record in store.working(connection)}
-    return KeySet(store_id, version, masters, working)
+    return KeySet(store_id, version, policy, masters, working)
 
 
 def _require_own(
@@ -65,12 +72,16 @@ def _require_own(
         raise KeyStoreError(msg)
 
 
-def _master(record: MasterRecord, own: dict[str, Wrap], store_id: str, key: InstallationKey) -> Master:
+def _master(record: MasterRecord, own: dict[str, Wrap], store_id: str, key: InstallationKey, policy: Policy) -> Master:
     wrap = own.get(record.id)
     if wrap is None:
         msg = f"master key {record.id} has no wrap for installation key {key.fingerprint}"
         raise KeyStoreError(msg)
-    secret = unwrap_master(record, wrap, key)
+    try:
+        secret = unwrap_master(record, wrap, key, policy.provisioning)
+        policy.suite_of(record)
+    except ConfigurationError as error:
+        return Master(record, None, str(error))
     if record.store_id != store_id:
         msg = f"master key {record.id} belongs to key store {record.store_id}, not to {store_id}"
         raise KeyRecordError(msg)
@@ -80,7 +91,7 @@ def _master(record: MasterRecord, own: dict[str, Wrap], store_id: str, key: Inst
 def initialize(
     connection: Connection,
     installation_key: InstallationKey,
-    provisioning: Provisioning,
+    policy: Policy,
     columns: Sequence[DeclaredColumn],
     keys_per_area: int,
 ) -> KeySet:
@@ -90,15 +101,20 @@ def initialize(
 
     Raises:
         sa_keyvault.KeyStoreError: The store is another installation's, or lost.
-        sa_keyvault.ConfigurationError: A column with values was declared with another label or area before.
+        sa_keyvault.ConfigurationError: A column with values was declared with another label or area before, or
+            a key that is in use is none that the policy accepts.
     """
     _require_utf8(connection)
     with _transaction(connection), store.exclusive(connection):
         store.create_tables(connection)
         if store.store_row(connection) is None:
-            _make_store(connection, installation_key, columns)
-        keys = load_keys(connection, installation_key)
-        _make_working(connection, keys, provisioning, columns, keys_per_area)
+            _make_store(connection, installation_key, policy.provisioning, columns)
+        keys = load_keys(connection, installation_key, policy)
+        _require_accepted(keys, policy)
+        if _needs_master(connection, keys, policy.provisioning):
+            _make_next_master(connection, keys, installation_key, policy.provisioning)
+            keys = load_keys(connection, installation_key, policy)
+        _make_working(connection, keys, policy.provisioning, columns, keys_per_area)
         _remember_columns(connection, columns)
         connection.commit()
     return keys
@@ -129,7 +145,48 @@ def _transaction(connection: Connection) -> Iterator[None]:
         connection.rollback()
 
 
-def _make_store(connection: Connection, installation_key: InstallationKey, columns: Sequence[DeclaredColumn]) -> None:
+def _require_accepted(keys: KeySet, policy: Policy) -> None:
+    """Refuse keys in use that the policy does not accept; once the ring runs they are refused one by one."""
+    working = [record for record in keys.working() if record.state is not KeyState.REMOVED]
+    in_use = {record.master_id for record in working}
+    for master in keys.masters():
+        if master.refusal and (master.record.state is KeyState.ACTIVE or master.record.id in in_use):
+            raise ConfigurationError(master.refusal)
+    if policy.fips == "require":
+        for record in working:
+            policy.suite_of(record)
+
+
+def _needs_master(connection: Connection, keys: KeySet, provisioning: Provisioning) -> bool:
+    """Whether no active master key is of the suite that is provisioned, or all of them are half worn.
+
+    Master keys are made here and never in passing, so the successor comes long before it is needed.
+    """
+    masters = [master for master in keys.masters() if master.record.state is KeyState.ACTIVE]
+    suite = provisioning.master_suite
+    fresh = (
+        store.usage(connection, master.record.id) < suite.usage_limit // 4
+        for master in masters
+        if master.record.suite == suite.name
+    )
+    return bool(masters) and not any(fresh)
+
+
+def _make_next_master(
+    connection: Connection, keys: KeySet, installation_key: InstallationKey, provisioning: Provisioning
+) -> None:
+    newest = keys.sealing_masters()[0]
+    record, secret = next_master(newest.record, newest.require_secret(), provisioning.master_suite)
+    store.add_master(connection, record, wrap_master(record, secret, installation_key, provisioning))
+    store.bump_version(connection)
+
+
+def _make_store(
+    connection: Connection,
+    installation_key: InstallationKey,
+    provisioning: Provisioning,
+    columns: Sequence[DeclaredColumn],
+) -> None:
     for column in columns:
         if column.has_values(connection):
             row = column.row
@@ -139,9 +196,9 @@ def _make_store(connection: Connection, installation_key: InstallationKey, colum
             )
             raise KeyStoreError(msg, area=row.area)
     store_id = new_id()
-    record, secret = new_master(store_id)
+    record, secret = new_master(store_id, provisioning.master_suite)
     store.add_store(connection, store_id)
-    store.add_master(connection, record, wrap_master(record, secret, installation_key))
+    store.add_master(connection, record, wrap_master(record, secret, installation_key, provisioning))
 
 
 def _make_working(
@@ -154,11 +211,7 @@ def _make_working(
     for area in sorted({column.row.area for column in columns}):
         missing = keys_per_area - len(keys.active(area))
         for _ in range(missing):
-            master = keys.sealing_master()
-            if master.secret is None:
-                continue
-            record = new_working(master.record, master.secret, area, provisioning.working_suite)
-            store.add_working(connection, record)
+            record = make_working(connection, keys, area, provisioning.working_suite, partial(reserve, connection))
             keys.add(record)
 
 

@@ -18,13 +18,15 @@ class TransactionState:
 
     Attributes:
         created: Working keys made in this transaction, by number.
-        reservations: Number and messages of each usage reservation made in it, by reservation id.
+        reservations: Key and amount of each usage reservation made in it, by reservation id.
         unsealed: Rows that were inserted with a pending envelope and are not sealed yet.
+        has_changed_keys: Whether an administrative operation runs in it.
     """
 
     created: dict[int, WorkingRecord] = field(default_factory=dict)
-    reservations: dict[str, tuple[int, int]] = field(default_factory=dict)
+    reservations: dict[str, tuple[str, int]] = field(default_factory=dict)
     unsealed: int = 0
+    has_changed_keys: bool = False
 
 
 def state_of(connection: Connection) -> TransactionState:

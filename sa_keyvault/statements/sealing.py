@@ -82,8 +82,8 @@ def seal_plaintexts(
     ring: Ring,
 ) -> list[bytes | None]:
     """Return the envelope of each plaintext, bound to the row at the same position."""
-    count = sum(plaintext is not None for plaintext in plaintexts)
-    sealers = ring.sealers(column.area, column.binding, count, connection)
+    sizes = [len(plaintext) for plaintext in plaintexts if plaintext is not None]
+    sealers = ring.sealers(column.area, column.binding, sizes, connection)
     symbols_of = column.symbols_of
     return [
         None if plaintext is None else next(sealers)(plaintext, symbols_of(row))

@@ -39,7 +39,7 @@ class _CopiedRing(KeyRing):
 
     def before_statement(self, connection: Connection) -> None:
         if self._keys is None:
-            self._use(load_keys(connection, self.installation_key))
+            self._use(load_keys(connection, self.installation_key, self.policy))
             self._attempt_at = self._deadline = float("inf")
         super().before_statement(connection)
 

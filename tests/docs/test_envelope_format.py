@@ -11,8 +11,8 @@ from sqlalchemy.dialects import sqlite
 from sa_keyvault import AuthenticationError, Encrypted
 from sa_keyvault.envelope import Layouts, open_envelope
 from sa_keyvault.keyring.keys import KeySet, Master
+from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.records import (
-    KeyState,
     MasterRecord,
     MasterSecret,
     WorkingRecord,
@@ -22,6 +22,8 @@ from sa_keyvault.records import (
 )
 from sa_keyvault.secret import Secret
 from sa_keyvault.statements import EncryptedColumn, Plans
+from sa_keyvault.states import KeyState
+from sa_keyvault.suites import AES_256_GCM, Provisioning
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -46,6 +48,7 @@ claimant = Table(
     Column(example.COLUMN, Encrypted(String(254), area=example.AREA, bind_to=("city",))),
 )
 row = {"id": 12345, "city": "Zürich"}
+_POLICY = Policy(Provisioning.default(), "off")
 
 
 def _master() -> Master:
@@ -59,7 +62,7 @@ def _master() -> Master:
         suite=example.SUITE,
         lineage="0" * 32,
     )
-    return Master(record, MasterSecret.from_secret(Secret(values["master secret"])))
+    return Master(record, MasterSecret.from_secret(Secret(values["master secret"]), AES_256_GCM))
 
 
 def _working() -> WorkingRecord:
@@ -106,7 +109,7 @@ def _column() -> EncryptedColumn:
 
 
 def _layouts(column: EncryptedColumn) -> Layouts:
-    keys = KeySet(example.STORE_ID, 1, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
+    keys = KeySet(example.STORE_ID, 1, _POLICY, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
     opener = keys.opener(_working(), example.AREA, column.binding)
     return Layouts(lambda _: (opener, True))
 
@@ -114,7 +117,7 @@ def _layouts(column: EncryptedColumn) -> Layouts:
 def test_data_key_is_derived_as_written() -> None:
     """The package derives the data key of the example, for the label and the form of the symbols (R-15)."""
     column = _column()
-    assert values["data key"] == data_key(_working(), _secret(), column.binding).expose()
+    assert values["data key"] == data_key(_working(), AES_256_GCM, _secret(), column.binding).expose()
 
 
 def test_binding_is_as_written() -> None:
@@ -140,7 +143,7 @@ def test_package_seals_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the nonce of the example, the package makes the envelope of the example."""
     column = _column()
     monkeypatch.setattr("os.urandom", lambda size: example.NONCE[:size])
-    keys = KeySet(example.STORE_ID, 1, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
+    keys = KeySet(example.STORE_ID, 1, _POLICY, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
     seal = keys.sealer(_working(), column.binding)
     plaintext = column.values.encode(example.VALUE)
     assert plaintext is not None

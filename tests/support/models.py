@@ -11,7 +11,9 @@ from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, Sessi
 
 from sa_keyvault import Encrypted, InstallationKey, KeyRing, new_passphrase, store
 from sa_keyvault.installation import unwrap_master
-from sa_keyvault.records import KeyState, with_state
+from sa_keyvault.records import working_with_state
+from sa_keyvault.states import KeyState
+from sa_keyvault.suites import Provisioning
 
 __all__ = [
     "Base",
@@ -65,9 +67,16 @@ def envelopes(connection: Connection, attribute: InstrumentedAttribute[Any] = Cl
 def change_state(connection: Connection, key: InstallationKey, area: str, state: KeyState) -> None:
     """Put the working keys of an area into another state, as an administrative operation does."""
     masters = {record.id: record for record in store.masters(connection)}
-    secrets = {wrap.master_id: unwrap_master(masters[wrap.master_id], wrap, key) for wrap in store.wraps(connection)}
-    for record in store.working_in_area(connection, area):
-        store.replace_working(connection, with_state(record, secrets[record.master_id], state))
+    # accepts every signature
+    accepting = Provisioning(hash="sha1")
+    secrets = {
+        wrap.master_id: unwrap_master(masters[wrap.master_id], wrap, key, accepting) for wrap in store.wraps(connection)
+    }
+    records = store.working_in_area(connection, area)
+    with store.locked(connection):
+        store.replace_working(
+            connection, [working_with_state(record, secrets[record.master_id], state) for record in records]
+        )
 
 
 def run_processes(

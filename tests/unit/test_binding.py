@@ -229,13 +229,13 @@ def test_the_search_finds_what_an_uncounted_row_allows() -> None:
     assert _stolen([(b"1", b"2"), (b"2",)], _joined) == [((b"1", b"2"), b"1:1", (b"2",))]
 
 
-_MASTER, _SECRET = new_master("0" * 32)
+_MASTER, _SECRET = new_master("0" * 32, AES_256_GCM)
 _WORKING = new_working(_MASTER, _SECRET, "identities", AES_256_GCM)
 
 
 def _column(binding: Binding) -> tuple[Sealer, Callable[[bytes], bytes]]:
     """Return what seals and opens the values of one column under the one working key."""
-    cipher = AES_256_GCM.cipher(data_key(_WORKING, _SECRET, binding))
+    cipher = AES_256_GCM.cipher(data_key(_WORKING, AES_256_GCM, _SECRET, binding))
     one = opener(AES_256_GCM, cipher)
     return sealer(_WORKING.number, AES_256_GCM, cipher), partial(open_envelope, Layouts(lambda _: (one, True)))
 

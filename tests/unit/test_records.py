@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from sa_keyvault import records, suites
 from sa_keyvault.binding import Binding, Label, SymbolForm, length_prefixed
 from sa_keyvault.errors import KeyRecordError, KeyStateError
-from sa_keyvault.records import KeyState, MasterRecord, MasterSecret, WorkingRecord
+from sa_keyvault.records import MasterRecord, MasterSecret, WorkingRecord
 from sa_keyvault.secret import Secret
-from sa_keyvault.suites import AES_256_GCM, Aes256Gcm, random_secret
+from sa_keyvault.states import KeyState
+from sa_keyvault.suites import AES_256_GCM, Aes256Gcm, Suite, random_secret
 
 _STORE = "0123456789abcdef" * 2
-_MASTER, _SECRET = records.new_master(_STORE)
+_MASTER, _SECRET = records.new_master(_STORE, AES_256_GCM)
 _WORKING = records.new_working(_MASTER, _SECRET, "identities", AES_256_GCM)
 
 _MASTER_FIELDS = [field.name for field in dataclasses.fields(MasterRecord)]
@@ -47,7 +48,7 @@ def _in_state(state: KeyState, former: KeyState | None = None) -> WorkingRecord:
         KeyState.REMOVED: [KeyState.RETIRED, KeyState.REMOVED],
     }
     for step in ways[state]:
-        record = records.with_state(record, _SECRET, step)
+        record = records.working_with_state(record, _SECRET, step)
     return record
 
 
@@ -93,7 +94,7 @@ def test_all_transitions_are_tested() -> None:
 def test_permitted_transition(start: KeyState, former: KeyState | None, to: KeyState) -> None:
     """A permitted transition gives the state, counts the epoch, and remembers where a disabled key came from (R-25)."""
     record = _in_state(start, former)
-    changed = records.with_state(record, _SECRET, to)
+    changed = records.working_with_state(record, _SECRET, to)
     expected = (to, record.epoch + 1, start.value if to is KeyState.DISABLED else "")
     assert expected == (changed.state, changed.epoch, changed.former_state)
 
@@ -103,7 +104,7 @@ def test_forbidden_transition(start: KeyState, former: KeyState | None, to: KeyS
     """Every other transition is refused with the key and both states named (R-25)."""
     record = _in_state(start, former)
     with pytest.raises(KeyStateError, match=rf"^working key \d+ is {start}; it cannot become {to}$") as caught:
-        records.with_state(record, _SECRET, to)
+        records.working_with_state(record, _SECRET, to)
     assert (record.number, "identities") == (caught.value.key_number, caught.value.area)
 
 
@@ -111,7 +112,7 @@ def test_forbidden_transition(start: KeyState, former: KeyState | None, to: KeyS
 def test_transition_keeps_what_names_the_key(start: KeyState, former: KeyState | None, to: KeyState) -> None:
     """A transition changes state, former state, epoch and wrap, and nothing else (R-25)."""
     record = _in_state(start, former)
-    changed = records.with_state(record, _SECRET, to)
+    changed = records.working_with_state(record, _SECRET, to)
     kept = [name for name in _WORKING_FIELDS if getattr(changed, name) == getattr(record, name)]
     expected = {"number", "store_id", "area", "created", "suite", "master_id"}
     assert expected == set(kept) - {"former_state"}
@@ -125,18 +126,18 @@ def test_transition_keeps_the_secret_until_it_is_removed(
     record = _in_state(start, former)
     secret = records.unwrap_working(record, _SECRET).expose()
     expected = b"" if to is KeyState.REMOVED else secret
-    assert expected == records.unwrap_working(records.with_state(record, _SECRET, to), _SECRET).expose()
+    assert expected == records.unwrap_working(records.working_with_state(record, _SECRET, to), _SECRET).expose()
 
 
 def test_transition_of_a_changed_record_is_refused() -> None:
     """A record that was changed outside the library is not made valid by a transition (R-27, A-35)."""
     with pytest.raises(KeyRecordError):
-        records.with_state(replace(_WORKING, area="models"), _SECRET, KeyState.RETIRED)
+        records.working_with_state(replace(_WORKING, area="models"), _SECRET, KeyState.RETIRED)
 
 
 def test_older_record_has_an_older_epoch() -> None:
     """A record from before a transition is still valid, and its epoch tells (R-28, A-28)."""
-    retired = records.with_state(_WORKING, _SECRET, KeyState.RETIRED)
+    retired = records.working_with_state(_WORKING, _SECRET, KeyState.RETIRED)
     assert records.unwrap_working(_WORKING, _SECRET).expose() == records.unwrap_working(retired, _SECRET).expose()
     assert (_WORKING.epoch, retired.epoch) == (1, 2)
 
@@ -203,7 +204,7 @@ def test_forged_former_state_is_refused() -> None:
     """A disabled key cannot be made to have come from active: it would become active again (R-27, A-35)."""
     forged = replace(_in_state(KeyState.DISABLED, KeyState.RETIRED), former_state="active")
     with pytest.raises(KeyRecordError):
-        records.with_state(forged, _SECRET, KeyState.ACTIVE)
+        records.working_with_state(forged, _SECRET, KeyState.ACTIVE)
 
 
 def test_swapped_wraps_are_refused() -> None:
@@ -224,7 +225,7 @@ def test_cut_wrap_is_refused(size: int) -> None:
 def test_another_master_key_unwraps_nothing() -> None:
     """A working key is unwrapped by its own master key only."""
     with pytest.raises(KeyRecordError) as caught:
-        records.unwrap_working(_WORKING, records.new_master(_STORE)[1])
+        records.unwrap_working(_WORKING, records.new_master(_STORE, AES_256_GCM)[1])
     assert (_WORKING.number, "identities", None) == (
         caught.value.key_number,
         caught.value.area,
@@ -257,10 +258,14 @@ _BINDING = Binding(Label(("", "claimant", "email")), 2, SymbolForm.COLON)
 
 
 def _data_key(
-    record: WorkingRecord, secret: Secret, master: MasterSecret = _SECRET, binding: Binding = _BINDING
+    record: WorkingRecord,
+    secret: Secret,
+    master: MasterSecret = _SECRET,
+    binding: Binding = _BINDING,
+    suite: Suite = AES_256_GCM,
 ) -> bytes:
     """Return the data key of *record* with the working secret *secret*, wrapped under *master*."""
-    return records.data_key(records._wrapped(record, master, secret), master, binding).expose()
+    return records.data_key(records._wrapped(record, master, secret), suite, master, binding).expose()
 
 
 def test_data_key_is_derived_as_documented() -> None:
@@ -269,19 +274,18 @@ def test_data_key_is_derived_as_documented() -> None:
     purpose = (b"sa_keyvault/data-key/1", b"aes-256-gcm", b"identities", str(_WORKING.number).encode())
     purpose = (*purpose, bytes(_BINDING.label), b"2", b"colon")
     expected = suites.derive(secret, salt=_SECRET.binding, purpose=purpose, size=32)
-    assert expected.expose() == records.data_key(_WORKING, _SECRET, _BINDING).expose()
+    assert expected.expose() == records.data_key(_WORKING, AES_256_GCM, _SECRET, _BINDING).expose()
 
 
-def test_data_key_changes_with_what_it_is_bound_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_key_changes_with_what_it_is_bound_to() -> None:
     """One working secret gives each area, number, suite, lineage and column its own data key (R-2, R-15, A-4, A-15)."""
-    monkeypatch.setitem(suites._SUITES, "aes-256-gcm-test", Aes256Gcm(name="aes-256-gcm-test"))
     secret = random_secret(32)
     keys = [
         _data_key(_WORKING, secret),
         _data_key(replace(_WORKING, area="models"), secret),
         _data_key(replace(_WORKING, number=_WORKING.number ^ 1), secret),
-        _data_key(replace(_WORKING, suite="aes-256-gcm-test"), secret),
-        _data_key(_WORKING, secret, MasterSecret(_SECRET.wrapping, random_secret(32))),
+        _data_key(_WORKING, secret, suite=Aes256Gcm(name="aes-256-gcm-test")),
+        _data_key(_WORKING, secret, MasterSecret(AES_256_GCM, _SECRET.wrapping, random_secret(32))),
         _data_key(_WORKING, random_secret(32)),
         _data_key(_WORKING, secret, binding=replace(_BINDING, label=Label(("", "claimant", "phone")))),
         _data_key(_WORKING, secret, binding=replace(_BINDING, symbol_count=1)),
@@ -292,22 +296,22 @@ def test_data_key_changes_with_what_it_is_bound_to(monkeypatch: pytest.MonkeyPat
 
 def test_data_key_survives_a_rotation() -> None:
     """A new wrapping key of the same lineage, a new epoch and another state leave the data key as it is (R-30)."""
-    rotated = MasterSecret(random_secret(32), _SECRET.binding)
+    rotated = MasterSecret(AES_256_GCM, random_secret(32), _SECRET.binding)
     secret = records.unwrap_working(_WORKING, _SECRET)
     retired = replace(_WORKING, state=KeyState.RETIRED, epoch=2, master_id="f" * 32)
-    assert records.data_key(_WORKING, _SECRET, _BINDING).expose() == _data_key(retired, secret, rotated)
+    assert records.data_key(_WORKING, AES_256_GCM, _SECRET, _BINDING).expose() == _data_key(retired, secret, rotated)
 
 
 def test_data_key_of_a_changed_record_is_refused() -> None:
     """No data key is derived from a record that was changed (R-27, A-35)."""
     with pytest.raises(KeyRecordError):
-        records.data_key(replace(_WORKING, area="models"), _SECRET, _BINDING)
+        records.data_key(replace(_WORKING, area="models"), AES_256_GCM, _SECRET, _BINDING)
 
 
 def test_removed_key_opens_nothing_that_it_sealed() -> None:
     """What is left of a removed key gives no key of the data that it sealed (R-26, A-43)."""
     with pytest.raises(KeyStateError, match="removed"):
-        records.data_key(_in_state(KeyState.REMOVED), _SECRET, _BINDING)
+        records.data_key(_in_state(KeyState.REMOVED), AES_256_GCM, _SECRET, _BINDING)
 
 
 # -- master keys -------------------------------------------------------------------------------------------------------
@@ -324,7 +328,7 @@ def test_new_master_key() -> None:
 
 def test_new_master_keys_differ() -> None:
     """Two master keys share no id, lineage, wrapping key or binding key (R-13)."""
-    made = [records.new_master(_STORE) for _ in range(2)]
+    made = [records.new_master(_STORE, AES_256_GCM) for _ in range(2)]
     values = [
         *(value for record, _ in made for value in (record.id, record.lineage)),
         *(half.expose() for _, secret in made for half in (secret.wrapping, secret.binding)),
@@ -363,22 +367,25 @@ def test_purposes_are_told_apart() -> None:
 @given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
 def test_master_secret_round_trip(wrapping: bytes, binding: bytes) -> None:
     """Both halves of a master key's secret come back as they were."""
-    secret = MasterSecret.from_secret(MasterSecret(Secret(wrapping), Secret(binding)).to_secret())
+    secret = MasterSecret.from_secret(
+        MasterSecret(AES_256_GCM, Secret(wrapping), Secret(binding)).to_secret(), AES_256_GCM
+    )
     assert (wrapping, binding) == (secret.wrapping.expose(), secret.binding.expose())
 
 
 def test_master_secret_layout() -> None:
     """A master key's secret is both halves, each behind its length."""
-    secret = MasterSecret(Secret(b"w" * 32), Secret(b"b" * 32)).to_secret()
+    secret = MasterSecret(AES_256_GCM, Secret(b"w" * 32), Secret(b"b" * 32)).to_secret()
     assert bytes([0, 0, 0, 32]) + b"w" * 32 + bytes([0, 0, 0, 32]) + b"b" * 32 == secret.expose()
 
 
 @pytest.mark.parametrize("size", [0, 1, 35, 36, 40, 71, 73, 100])
 def test_master_secret_of_another_size_is_refused(size: int) -> None:
     """Bytes that are cut or too long are no master key, and the error shows none of them (R-38)."""
-    joined = (MasterSecret(Secret(b"\xaa" * 32), Secret(b"\xbb" * 32)).to_secret().expose() + bytes(28))[:size]
-    with pytest.raises(KeyRecordError, match=rf"^an unwrapped secret of {size} bytes is no master key$"):
-        MasterSecret.from_secret(Secret(joined))
+    whole = MasterSecret(AES_256_GCM, Secret(b"\xaa" * 32), Secret(b"\xbb" * 32)).to_secret().expose()
+    joined = (whole + bytes(28))[:size]
+    with pytest.raises(KeyRecordError, match=rf"^an unwrapped secret of {size} bytes is no master key of aes-256-gcm$"):
+        MasterSecret.from_secret(Secret(joined), AES_256_GCM)
 
 
 @pytest.mark.parametrize("sizes", [(32, 31), (32, 0), (31, 32), (0, 32), (16, 48), (33, 32), (32, 33)])
@@ -386,12 +393,14 @@ def test_master_secret_with_halves_of_another_size_is_refused(sizes: tuple[int, 
     """Both halves must have 32 bytes: a short binding key would be a weak salt of every derivation."""
     joined = length_prefixed(*(bytes(size) for size in sizes))
     with pytest.raises(KeyRecordError):
-        MasterSecret.from_secret(Secret(joined))
+        MasterSecret.from_secret(Secret(joined), AES_256_GCM)
 
 
 def test_records_show_no_secret() -> None:
     """The `repr` of a master key's secret shows sizes only (R-39, A-75)."""
-    assert repr(_SECRET) == "MasterSecret(wrapping=<Secret: 32 bytes>, binding=<Secret: 32 bytes>)"
+    assert (
+        repr(_SECRET) == f"MasterSecret(suite={AES_256_GCM!r}, wrapping=<Secret: 32 bytes>, binding=<Secret: 32 bytes>)"
+    )
 
 
 # -- ids and times -----------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def repeated_nonces(engine: Engine) -> dict[bytes, int]:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"messages_per_key": 10}, {"working_keys_per_area": 3, "messages_per_key": 10}, {"refresh_seconds": 0}],
+    [{}, {"usage_limit": 10}, {"working_keys_per_area": 3, "usage_limit": 10}, {"refresh_seconds": 0}],
     ids=str,
 )
 def test_threads(
@@ -105,7 +105,7 @@ def async_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
 
 def test_tasks(async_url: URL, make_ring: RingMaker) -> None:
     """Tasks of one event loop that write and read at the same time open each other's values (R-37)."""
-    ring = make_ring(messages_per_key=10)
+    ring = make_ring(usage_limit=10)
 
     async def work(engine: AsyncEngine, worker: int) -> None:
         for email in texts(worker):
@@ -139,7 +139,7 @@ def test_tasks(async_url: URL, make_ring: RingMaker) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
 def test_forked_children(url: URL, make_ring: RingMaker, make_engine: EngineMaker, plain: Engine) -> None:
     """Children forked from a process in the middle of its work write under nonces of their own (R-37, A-47)."""
-    ring = make_ring(messages_per_key=10)
+    ring = make_ring(usage_limit=10)
     engine = make_engine(url, ring, **patient(url))
     ring.initialize(engine)
     with Session(engine) as session:

@@ -14,7 +14,8 @@ from support.models import Base, Claimant, envelopes
 
 from sa_keyvault import KeyRing, KeyStoreError, store
 from sa_keyvault.envelope import key_number
-from sa_keyvault.records import KeyState, WorkingRecord
+from sa_keyvault.records import WorkingRecord
+from sa_keyvault.states import KeyState
 
 EMAIL, OTHER = marked("email"), marked("other")
 

@@ -44,7 +44,9 @@ from sa_keyvault import (
     store,
 )
 from sa_keyvault.installation import unwrap_master, wrap_master
-from sa_keyvault.records import KeyState, MasterRecord, new_id, new_master, with_state
+from sa_keyvault.records import MasterRecord, new_id, new_master, working_with_state
+from sa_keyvault.states import KeyState
+from sa_keyvault.suites import AES_256_GCM, Provisioning
 
 EMAIL, VOICE = marked("email"), marked("voice").encode()
 
@@ -314,8 +316,8 @@ def test_refuses_a_master_signed_by_another_key(
     with plain.begin() as connection:
         row = store.store_row(connection)
         assert row is not None
-        record, secret = new_master(row[0])
-        forged = wrap_master(record, secret, other_key)
+        record, secret = new_master(row[0], AES_256_GCM)
+        forged = wrap_master(record, secret, other_key, Provisioning.default())
         own = store.wraps(connection)[0].fingerprint
         store.add_master(connection, record, replace(forged, fingerprint=own))
     with pytest.raises(KeyRecordError, match=record.id):
@@ -393,9 +395,11 @@ def test_refuses_a_master_enabled_in_sql(
     """A disabled master key that is made active again in SQL is refused (R-27, A-35)."""
     with plain.begin() as connection:
         record, wrap = store.masters(connection)[0], store.wraps(connection)[0]
-        secret = unwrap_master(record, wrap, installation_key)
+        secret = unwrap_master(record, wrap, installation_key, Provisioning.default())
         disabled = replace(record, state=KeyState.DISABLED, former_state="active", epoch=2)
-        store.replace_master(connection, disabled, wrap_master(disabled, secret, installation_key))
+        store.replace_master(
+            connection, disabled, wrap_master(disabled, secret, installation_key, Provisioning.default())
+        )
         table = store.tables.tables[MASTER]
         connection.execute(update(table).values(state="active", former_state=""))
     with pytest.raises(KeyRecordError, match="changed outside the library"):
@@ -406,9 +410,9 @@ def test_refuses_a_master_of_another_store(
     full: Engine, plain: Engine, restart: Any, installation_key: InstallationKey
 ) -> None:
     """A master key that this installation signed for another store, brought in beside the own one, is refused."""
-    record, secret = new_master(new_id())
+    record, secret = new_master(new_id(), AES_256_GCM)
     with plain.begin() as connection:
-        store.add_master(connection, record, wrap_master(record, secret, installation_key))
+        store.add_master(connection, record, wrap_master(record, secret, installation_key, Provisioning.default()))
     with pytest.raises(KeyRecordError, match=f"belongs to key store {record.store_id}"):
         restart()
 
@@ -428,8 +432,8 @@ def second_master(full: Engine, plain: Engine, installation_key: InstallationKey
     with plain.begin() as connection:
         row = store.store_row(connection)
         assert row is not None
-        record, secret = new_master(row[0])
-        store.add_master(connection, record, wrap_master(record, secret, installation_key))
+        record, secret = new_master(row[0], AES_256_GCM)
+        store.add_master(connection, record, wrap_master(record, secret, installation_key, Provisioning.default()))
     return record
 
 
@@ -496,9 +500,10 @@ def test_working_key_enabled_in_sql(
 ) -> None:
     """A disabled working key that is made active again in SQL opens nothing (R-27, A-35)."""
     with plain.begin() as connection:
-        secret = unwrap_master(store.masters(connection)[0], store.wraps(connection)[0], installation_key)
+        master, wrap = store.masters(connection)[0], store.wraps(connection)[0]
+        secret = unwrap_master(master, wrap, installation_key, Provisioning.default())
         for record in store.working(connection):
-            store.replace_working(connection, with_state(record, secret, KeyState.DISABLED))
+            store.replace_working(connection, [working_with_state(record, secret, KeyState.DISABLED)])
         connection.execute(update(store.tables.tables[WORKING]).values(state="active", former_state=""))
     with pytest.raises(KeyRecordError, match="changed outside the library"):
         read_all(restart())
@@ -652,7 +657,7 @@ def test_plugin_needs_a_ring(sqlite_url: URL) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"refresh_seconds": -1}, {"working_keys_per_area": 0}, {"messages_per_key": 0}, {"messages_per_key": 1.5}],
+    [{"refresh_seconds": -1}, {"working_keys_per_area": 0}, {"usage_limit": 0}, {"usage_limit": 1.5}],
     ids=str,
 )
 def test_refuses_unusable_options(make_ring: RingMaker, options: dict[str, Any]) -> None:

@@ -17,7 +17,9 @@ from support.models import Base, Claimant, change_state, disable_in_process, env
 from sa_keyvault import InstallationKey, KeyNotFoundError, KeyRing, KeyStateError, KeyStoreError, store
 from sa_keyvault.envelope import key_number
 from sa_keyvault.installation import unwrap_master, wrap_master
-from sa_keyvault.records import KeyState, new_master
+from sa_keyvault.records import new_master
+from sa_keyvault.states import KeyState
+from sa_keyvault.suites import AES_256_GCM, Provisioning
 
 EMAIL, OTHER = marked("email"), marked("other")
 NEVER = 10**6
@@ -84,10 +86,11 @@ def change_master(engine: Engine, key: InstallationKey, state: KeyState) -> None
     with engine.begin() as connection:
         record = store.masters(connection)[0]
         wrap = next(wrap for wrap in store.wraps(connection) if wrap.master_id == record.id)
-        secret = unwrap_master(record, wrap, key)
+        secret = unwrap_master(record, wrap, key, Provisioning.default())
         former = record.state.value if state is KeyState.DISABLED else ""
         record = replace(record, state=state, former_state=former, epoch=record.epoch + 1)
-        store.replace_master(connection, record, wrap_master(record, secret, key))
+        with store.locked(connection):
+            store.replace_master(connection, record, wrap_master(record, secret, key, Provisioning.default()))
 
 
 # -- states ------------------------------------------------------------------------------------------------------------
@@ -345,8 +348,8 @@ def test_miss_under_a_new_master(
     with plain.begin() as connection:
         row = store.store_row(connection)
         assert row is not None
-        record, secret = new_master(row[0])
-        store.add_master(connection, record, wrap_master(record, secret, installation_key))
+        record, secret = new_master(row[0], AES_256_GCM)
+        store.add_master(connection, record, wrap_master(record, secret, installation_key, Provisioning.default()))
     add(start(0, None), 1)
     assert emails(slow) == [EMAIL]
 

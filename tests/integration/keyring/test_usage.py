@@ -1,4 +1,4 @@
-"""How many messages a key has sealed: reserved in blocks, counted over all processes, never too low."""
+"""How many messages a key has sealed: reserved in portions, counted over all processes, never too low."""
 
 import os
 from collections import Counter
@@ -43,7 +43,7 @@ def ready(engine: Engine, ring: KeyRing, plain: Engine) -> Engine:
 @pytest.fixture
 def limited(url: URL, make_engine: EngineMaker, make_ring: RingMaker, plain: Engine) -> Engine:
     """An engine whose keys seal 20 messages each."""
-    ring = make_ring(messages_per_key=LIMIT)
+    ring = make_ring(usage_limit=LIMIT)
     engine = make_engine(url, ring)
     ring.initialize(engine, Base.metadata)
     return engine
@@ -68,15 +68,16 @@ def emails(engine: Engine) -> list[str]:
 
 
 def reserved(engine: Engine) -> list[int]:
-    """Return the messages of every reservation."""
+    """Return the amount of every reservation of a working key; those of master keys have ids of 32 characters."""
+    amounts = select(RESERVATIONS.c.amount).where(func.length(RESERVATIONS.c.key_id) < 32)
     with engine.connect() as connection:
-        return list(connection.execute(select(RESERVATIONS.c.messages)).scalars())
+        return list(connection.execute(amounts).scalars())
 
 
 # -- rings -------------------------------------------------------------------------------------------------------------
 
 
-def test_reserves_in_blocks(ready: Engine, plain: Engine) -> None:
+def test_reserves_in_portions(ready: Engine, plain: Engine) -> None:
     """Many values written one by one share one reservation, which covers them all (R-6)."""
     for number in range(1, 8):
         add(ready, 1, number)
@@ -85,7 +86,7 @@ def test_reserves_in_blocks(ready: Engine, plain: Engine) -> None:
 
 
 def test_reserves_what_a_bulk_insert_needs(ready: Engine, plain: Engine) -> None:
-    """A statement with more values than a block reserves what it needs, and is counted whole (R-6)."""
+    """A statement with more values than a portion reserves what it needs, and is counted whole (R-6)."""
     add(ready, 1000)
     assert len(reserved(plain)) == 1
     assert reserved(plain)[0] >= 1000
@@ -95,7 +96,7 @@ def test_reserves_what_a_bulk_insert_needs(ready: Engine, plain: Engine) -> None
 def test_counts_over_rings(
     ready: Engine, plain: Engine, url: URL, make_ring: RingMaker, make_engine: EngineMaker
 ) -> None:
-    """Each ring reserves a block of its own, and the key's usage is their sum (R-6)."""
+    """Each ring reserves a portion of its own, and the key's usage is their sum (R-6)."""
     other_ring = make_ring()
     other = make_engine(url, other_ring)
     other_ring.initialize(other, Base.metadata)
@@ -103,7 +104,7 @@ def test_counts_over_rings(
     add(other, 1, 2)
     (number,) = sealed(plain)
     with plain.connect() as connection:
-        assert store.usage(connection, number) == sum(reserved(plain))
+        assert store.usage(connection, str(number)) == sum(reserved(plain))
     assert len(reserved(plain)) == 2
 
 
@@ -153,7 +154,7 @@ def test_limit_over_rings(
     limited: Engine, plain: Engine, url: URL, make_ring: RingMaker, make_engine: EngineMaker
 ) -> None:
     """A ring takes what another has reserved for spent: no key seals more than its limit (R-6, A-42)."""
-    other_ring = make_ring(messages_per_key=LIMIT)
+    other_ring = make_ring(usage_limit=LIMIT)
     other = make_engine(url, other_ring)
     other_ring.initialize(other, Base.metadata)
     for number in range(0, 40, 8):
@@ -167,7 +168,7 @@ def test_limit_over_processes(
     url: URL, plain: Engine, installation_key: InstallationKey, tmp_path: Path, limited: Engine
 ) -> None:
     """Processes that write at the same time share the usage of a key, and every value opens (R-6, R-37)."""
-    arguments = [([EMAIL] * 30, {"messages_per_key": LIMIT})] * 3
+    arguments = [([EMAIL] * 30, {"usage_limit": LIMIT})] * 3
     assert run_processes(write_in_process, url, installation_key, tmp_path, arguments) == [0, 0, 0]
     # processes that reserve at the same instant do not see each other: that is what the other half is for
     assert max(sealed(plain).values()) <= 3 * LIMIT
@@ -189,7 +190,7 @@ def test_values_are_spread_over_a_set(url: URL, plain: Engine, make_ring: RingMa
 
 def test_a_set_of_keys_over_the_limit(url: URL, plain: Engine, make_ring: RingMaker, make_engine: EngineMaker) -> None:
     """A set of keys with a limit stays a set: each worn key is followed by another."""
-    ring = make_ring(working_keys_per_area=2, messages_per_key=LIMIT)
+    ring = make_ring(working_keys_per_area=2, usage_limit=LIMIT)
     engine = make_engine(url, ring)
     ring.initialize(engine, Base.metadata)
     for number in range(1, 121, 12):
@@ -199,44 +200,44 @@ def test_a_set_of_keys_over_the_limit(url: URL, plain: Engine, make_ring: RingMa
     assert emails(engine) == [EMAIL] * 120
 
 
-def first_block(connection: Connection) -> int:
+def first_portion(connection: Connection) -> int:
     """Insert one value in a transaction, and return how many messages it reserved."""
     connection.execute(insert(Claimant).values(id=1, email=EMAIL))
     return sum(messages for _, messages in state_of(connection).reservations.values())
 
 
 def require_spent(ready: Engine, plain: Engine, lost: int) -> None:
-    """Seal more than is left of the block, and see whether the value that was not stored is counted too."""
+    """Seal more than is left of the portion, and see whether the value that was not stored is counted too."""
     assert reserved(plain) == []
     add(ready, 2 * lost, 10)
     assert sum(reserved(plain)) >= 2 * lost + 1
 
 
-def test_rolled_back_block_is_spent(ready: Engine, plain: Engine) -> None:
+def test_rolled_back_portion_is_spent(ready: Engine, plain: Engine) -> None:
     """What was reserved in a transaction that was rolled back is counted by the next reservation (R-6)."""
     with ready.connect() as connection:
-        lost = first_block(connection)
+        lost = first_portion(connection)
         connection.rollback()
     require_spent(ready, plain, lost)
 
 
-def test_block_rolled_back_to_savepoint_is_spent(ready: Engine, plain: Engine) -> None:
+def test_portion_rolled_back_to_savepoint_is_spent(ready: Engine, plain: Engine) -> None:
     """So is what was reserved in a savepoint, when the transaction around it is committed (R-6)."""
     with ready.begin() as connection:
         connection.execute(text("DELETE FROM claimant"))
         savepoint = connection.begin_nested()
-        lost = first_block(connection)
+        lost = first_portion(connection)
         savepoint.rollback()
     require_spent(ready, plain, lost)
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-def test_block_of_a_commit_that_fails_is_spent(ready: Engine, plain: Engine) -> None:
+def test_portion_of_a_commit_that_fails_is_spent(ready: Engine, plain: Engine) -> None:
     """So is what was reserved in a transaction whose COMMIT the database refuses (R-6)."""
     with plain.begin() as connection:
         connection.execute(text("CREATE TABLE pair (id INTEGER UNIQUE DEFERRABLE INITIALLY DEFERRED)"))
     with ready.connect() as connection:
-        lost = first_block(connection)
+        lost = first_portion(connection)
         connection.execute(text("INSERT INTO pair VALUES (1), (1)"))
         with pytest.raises(IntegrityError):
             connection.commit()
@@ -246,7 +247,7 @@ def test_block_of_a_commit_that_fails_is_spent(ready: Engine, plain: Engine) -> 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_forked_child_reserves_anew(ready: Engine, plain: Engine) -> None:
-    """A forked child does not count on in its parent's block (R-37, A-47)."""
+    """A forked child does not count on in its parent's portion (R-37, A-47)."""
     add(ready, 1, 1)
     ready.dispose()
     plain.dispose()
@@ -277,61 +278,61 @@ def store_engine(make_engine: EngineMaker) -> Engine:
     return engine
 
 
-NUMBER = 5
+KEY_ID = "5"
 
 
 def test_takes_no_more_than_the_limit(store_engine: Engine) -> None:
     """What is left of the limit is granted, and then nothing."""
     usage = Usage()
     with store_engine.begin() as connection:
-        assert [usage.take(connection, NUMBER, 6, LIMIT) for _ in range(5)] == [6, 6, 6, 2, 0]
-        assert store.usage(connection, NUMBER) == LIMIT
+        assert [usage.take(connection, KEY_ID, 6, LIMIT) for _ in range(5)] == [6, 6, 6, 2, 0]
+        assert store.usage(connection, KEY_ID) == LIMIT
 
 
-def test_blocks_grow(store_engine: Engine) -> None:
-    """Blocks grow, so that a busy process reserves rarely."""
+def test_portions_grow(store_engine: Engine) -> None:
+    """Portions grow, so that a busy process reserves rarely."""
     usage = Usage()
     with store_engine.begin() as connection:
         for _ in range(5000):
-            assert usage.take(connection, NUMBER, 1, 2**31) == 1
+            assert usage.take(connection, KEY_ID, 1, 2**31) == 1
         assert connection.execute(select(func.count()).select_from(RESERVATIONS)).scalar_one() <= 5
-        assert store.usage(connection, NUMBER) >= 5000
+        assert store.usage(connection, KEY_ID) >= 5000
 
 
 def test_keys_are_counted_apart(store_engine: Engine) -> None:
     """A message of one key is none of another."""
     usage = Usage()
     with store_engine.begin() as connection:
-        assert usage.take(connection, NUMBER, LIMIT, LIMIT) == LIMIT
-        assert usage.take(connection, NUMBER + 1, LIMIT, LIMIT) == LIMIT
+        assert usage.take(connection, KEY_ID, LIMIT, LIMIT) == LIMIT
+        assert usage.take(connection, "6", LIMIT, LIMIT) == LIMIT
 
 
-def test_lost_block_is_in_the_next_reservation(store_engine: Engine) -> None:
+def test_lost_portion_is_in_the_next_reservation(store_engine: Engine) -> None:
     """The reservation after a rollback contains the messages of the one that was lost."""
     usage = Usage()
     with store_engine.connect() as connection:
-        usage.take(connection, NUMBER, 100, 2**31)
-        lost = store.usage(connection, NUMBER)
+        usage.take(connection, KEY_ID, 100, 2**31)
+        lost = store.usage(connection, KEY_ID)
         connection.rollback()
         state = drop_state(connection.info)
         assert state is not None
         usage.forget(state)
-        assert store.usage(connection, NUMBER) == 0
-        usage.take(connection, NUMBER, lost, 2**31)
+        assert store.usage(connection, KEY_ID) == 0
+        usage.take(connection, KEY_ID, lost, 2**31)
         ((_, messages),) = state_of(connection).reservations.values()
-        assert messages == store.usage(connection, NUMBER) >= lost + 100
+        assert messages == store.usage(connection, KEY_ID) >= lost + 100
 
 
-def test_kept_block_is_not_counted_twice(store_engine: Engine) -> None:
+def test_kept_portion_is_not_counted_twice(store_engine: Engine) -> None:
     """A reservation that the database has is not lost."""
     usage = Usage()
     with store_engine.connect() as connection:
-        usage.take(connection, NUMBER, 1, 2**31)
-        first = store.usage(connection, NUMBER)
+        usage.take(connection, KEY_ID, 1, 2**31)
+        first = store.usage(connection, KEY_ID)
         state = state_of(connection)
         usage.await_commit(state, store.existing_usage(connection, state.reservations))
-        usage.take(connection, NUMBER, first, 2**31)
-        assert store.usage(connection, NUMBER) == first + 2 * first
+        usage.take(connection, KEY_ID, first, 2**31)
+        assert store.usage(connection, KEY_ID) == first + 2 * first
 
 
 @given(
@@ -342,9 +343,9 @@ def test_kept_block_is_not_counted_twice(store_engine: Engine) -> None:
     limit=st.integers(1, 2000),
 )
 def test_never_more_than_the_limit(steps: list[tuple[int, int, bool]], limit: int) -> None:
-    """However takes, commits and rollbacks of three processes follow each other, only lost blocks exceed the limit.
+    """However takes, commits and rollbacks of three processes follow each other, only lost portions exceed the limit.
 
-    A process knows its own lost blocks, so that one alone stays within the limit.
+    A process knows its own lost portions, so that one alone stays within the limit.
     """
     engine = create_engine("sqlite://", poolclass=StaticPool)
     store.tables.create_all(engine)
@@ -352,7 +353,7 @@ def test_never_more_than_the_limit(steps: list[tuple[int, int, bool]], limit: in
     lost = 0
     with engine.connect() as connection:
         for process, wanted, is_committed in steps:
-            granted[process] += processes[process].take(connection, NUMBER, wanted, limit)
+            granted[process] += processes[process].take(connection, KEY_ID, wanted, limit)
             state = drop_state(connection.info)
             if is_committed:
                 if state is not None:
@@ -363,7 +364,7 @@ def test_never_more_than_the_limit(steps: list[tuple[int, int, bool]], limit: in
                 if state is not None:
                     lost += sum(messages for _, messages in state.reservations.values())
                     processes[process].forget(state)
-        assert store.usage(connection, NUMBER) <= limit + lost
+        assert store.usage(connection, KEY_ID) <= limit + lost
     engine.dispose()
     assert max(granted.values(), default=0) <= limit
     assert granted.total() <= limit + lost

@@ -27,11 +27,16 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from sa_keyvault import installation, records
-from sa_keyvault.errors import InstallationKeyError, KeyRecordError, PassphraseWarning
-from sa_keyvault.installation import ALGORITHM, InstallationKey, SoftwareInstallationKey
+from sa_keyvault.errors import ConfigurationError, InstallationKeyError, KeyRecordError, PassphraseWarning
+from sa_keyvault.installation import SIGNATURES, WRAPPING, InstallationKey, SoftwareInstallationKey
+from sa_keyvault.installation.strength import _has_roca_fingerprint
 from sa_keyvault.records import MasterRecord, MasterSecret, Wrap
 from sa_keyvault.secret import Secret
+from sa_keyvault.states import KeyState
+from sa_keyvault.suites import AES_256_GCM, Provisioning
 
+_DEFAULT = Provisioning.default()
+_ALGORITHM = f"{WRAPPING}+{SIGNATURES['sha256']}"
 _PASSPHRASE = installation.new_passphrase()
 _SENTINEL = b"zq7-s3nt1nel"
 
@@ -118,7 +123,7 @@ def test_weak_keys_are_refused(make: Callable[[], rsa.RSAPrivateKey], reason: st
 def test_strong_keys_have_no_roca_fingerprint(key: SoftwareInstallationKey, other_key: SoftwareInstallationKey) -> None:
     """The search for the ROCA fingerprint finds it in the made modulus, and in no other (R-8, A-83)."""
     moduli = [one.public_key.public_numbers().n for one in (key, other_key)]
-    found = [installation._has_roca_fingerprint(modulus) for modulus in (*moduli, math.prod(_roca_primes()))]
+    found = [_has_roca_fingerprint(modulus) for modulus in (*moduli, math.prod(_roca_primes()))]
     assert found == [False, False, True]
 
 
@@ -667,7 +672,7 @@ def test_pkcs12_with_an_unencrypted_key_is_refused(
 # -- wrapping and signing ----------------------------------------------------------------------------------------------
 
 _STORE = "0123456789abcdef" * 2
-_RECORD, _MASTER_SECRET = records.new_master(_STORE)
+_RECORD, _MASTER_SECRET = records.new_master(_STORE, AES_256_GCM)
 
 
 class CountingKey(InstallationKey):
@@ -702,7 +707,7 @@ def counting(key: SoftwareInstallationKey) -> CountingKey:
 @pytest.fixture(scope="session")
 def wrap(key: SoftwareInstallationKey) -> Wrap:
     """A master key's wrap for the key of the run."""
-    return installation.wrap_master(_RECORD, _MASTER_SECRET, key)
+    return installation.wrap_master(_RECORD, _MASTER_SECRET, key, _DEFAULT)
 
 
 def _halves(secret: MasterSecret) -> tuple[bytes, bytes]:
@@ -712,32 +717,32 @@ def _halves(secret: MasterSecret) -> tuple[bytes, bytes]:
 def _refuses(record: MasterRecord, wrap: Wrap, key: CountingKey) -> KeyRecordError:
     """Return the error of unwrapping what must be refused before the private key is used."""
     with pytest.raises(KeyRecordError) as caught:
-        installation.unwrap_master(record, wrap, key)
+        installation.unwrap_master(record, wrap, key, _DEFAULT)
     assert key.unwraps == 0
     return caught.value
 
 
 def test_wrapped_and_unwrapped(wrap: Wrap, counting: CountingKey) -> None:
     """A master key's secret comes back from its wrap, by one use of the private key."""
-    unwrapped = installation.unwrap_master(_RECORD, wrap, counting)
+    unwrapped = installation.unwrap_master(_RECORD, wrap, counting, _DEFAULT)
     assert (_halves(_MASTER_SECRET), 1) == (_halves(unwrapped), counting.unwraps)
 
 
 def test_wrap_names_master_and_installation(wrap: Wrap, key: SoftwareInstallationKey) -> None:
     """A wrap names master key, installation key and algorithm; wrap and signature have the size of the modulus."""
-    expected = (_RECORD.id, key.fingerprint, ALGORITHM, 512, 512)
+    expected = (_RECORD.id, key.fingerprint, _ALGORITHM, 512, 512)
     assert expected == (wrap.master_id, wrap.fingerprint, wrap.algorithm, len(wrap.wrapped), len(wrap.signature))
 
 
 def test_wraps_differ(wrap: Wrap, key: SoftwareInstallationKey) -> None:
     """A secret that is wrapped again gives other bytes (R-13)."""
-    again = installation.wrap_master(_RECORD, _MASTER_SECRET, key)
+    again = installation.wrap_master(_RECORD, _MASTER_SECRET, key, _DEFAULT)
     assert (wrap.wrapped != again.wrapped, wrap.signature != again.signature) == (True, True)
 
 
 def test_signature_is_the_documented_one(wrap: Wrap, key: SoftwareInstallationKey) -> None:
     """The signature is RSA-PSS with SHA-256 and a salt of 32 bytes, over record and wrap (R-10, R-23)."""
-    message = records.signed_bytes(_RECORD, key.fingerprint, ALGORITHM, wrap.wrapped)
+    message = records.signed_bytes(_RECORD, key.fingerprint, _ALGORITHM, wrap.wrapped)
     pss = padding.PSS(padding.MGF1(hashes.SHA256()), salt_length=32)
     key.public_key.verify(wrap.signature, message, pss, hashes.SHA256())
 
@@ -762,14 +767,14 @@ def test_other_signature_schemes_are_refused(
     wrap: Wrap, key: SoftwareInstallationKey, counting: CountingKey, scheme: _Scheme
 ) -> None:
     """A signature of the right key and message by any other scheme is refused (R-10, A-31, A-32)."""
-    message = records.signed_bytes(_RECORD, key.fingerprint, ALGORITHM, wrap.wrapped)
+    message = records.signed_bytes(_RECORD, key.fingerprint, _ALGORITHM, wrap.wrapped)
     _refuses(_RECORD, replace(wrap, signature=key._private_key.sign(message, *scheme)), counting)
 
 
 def _changed(value: Any) -> Any:
     """Return another value of the same type."""
-    if isinstance(value, records.KeyState):
-        return records.KeyState.RETIRED
+    if isinstance(value, KeyState):
+        return KeyState.RETIRED
     if isinstance(value, int):
         return value + 1
     return value[:-1] + bytes([value[-1] ^ 1]) if isinstance(value, bytes) else f"{value}x"
@@ -790,7 +795,7 @@ def test_every_field_of_a_wrap_is_verified(wrap: Wrap, counting: CountingKey, na
 
 def test_wrap_that_is_moved_to_another_master_key_is_refused(wrap: Wrap, counting: CountingKey) -> None:
     """A wrap whose `master_id` was changed to another master key's does not fit that one's record (R-23, A-26)."""
-    record, _ = records.new_master(_STORE)
+    record, _ = records.new_master(_STORE, AES_256_GCM)
     _refuses(record, replace(wrap, master_id=record.id), counting)
 
 
@@ -810,17 +815,19 @@ def test_master_key_of_an_attacker_is_refused(
     other_key: SoftwareInstallationKey, key: SoftwareInstallationKey, counting: CountingKey
 ) -> None:
     """A master key wrapped with the public key, but signed by another, never reaches the private key (R-23, A-23)."""
-    record, secret = records.new_master(_STORE)
-    wrapped = installation.wrap_master(record, secret, key).wrapped
-    message = records.signed_bytes(record, key.fingerprint, ALGORITHM, wrapped)
-    forged = Wrap(record.id, key.fingerprint, ALGORITHM, wrapped, other_key.sign(message, ALGORITHM))
+    record, secret = records.new_master(_STORE, AES_256_GCM)
+    wrapped = installation.wrap_master(record, secret, key, _DEFAULT).wrapped
+    message = records.signed_bytes(record, key.fingerprint, _ALGORITHM, wrapped)
+    forged = Wrap(record.id, key.fingerprint, _ALGORITHM, wrapped, other_key.sign(message, SIGNATURES["sha256"]))
     assert "is not signed by installation key" in str(_refuses(record, forged, counting))
 
 
 def test_swapped_signatures_are_refused(wrap: Wrap, key: SoftwareInstallationKey, counting: CountingKey) -> None:
     """A valid signature of another master key, or of another wrap of the same, is refused (R-23, A-24)."""
-    record, secret = records.new_master(_STORE)
-    other, again = (installation.wrap_master(*master, key) for master in ((record, secret), (_RECORD, _MASTER_SECRET)))
+    record, secret = records.new_master(_STORE, AES_256_GCM)
+    other, again = (
+        installation.wrap_master(*master, key, _DEFAULT) for master in ((record, secret), (_RECORD, _MASTER_SECRET))
+    )
     _refuses(_RECORD, replace(wrap, signature=other.signature), counting)
     _refuses(record, replace(other, signature=wrap.signature), counting)
     _refuses(_RECORD, replace(wrap, signature=again.signature), counting)
@@ -828,52 +835,116 @@ def test_swapped_signatures_are_refused(wrap: Wrap, key: SoftwareInstallationKey
 
 def test_swapped_wraps_are_refused(wrap: Wrap, key: SoftwareInstallationKey, counting: CountingKey) -> None:
     """A whole wrap with its signature does not fit another master key's record (R-23, A-24)."""
-    record, secret = records.new_master(_STORE)
+    record, secret = records.new_master(_STORE, AES_256_GCM)
     _refuses(record, wrap, counting)
-    _refuses(_RECORD, installation.wrap_master(record, secret, key), counting)
+    _refuses(_RECORD, installation.wrap_master(record, secret, key, _DEFAULT), counting)
 
 
 def test_master_key_of_another_store_is_refused(key: SoftwareInstallationKey, counting: CountingKey) -> None:
     """A validly signed master key cannot be given to another key store (R-23, A-5)."""
-    record, secret = records.new_master("f" * 32)
-    _refuses(replace(record, store_id=_STORE), installation.wrap_master(record, secret, key), counting)
+    record, secret = records.new_master("f" * 32, AES_256_GCM)
+    _refuses(replace(record, store_id=_STORE), installation.wrap_master(record, secret, key, _DEFAULT), counting)
 
 
 def test_wrap_of_another_installation_is_refused(other_key: SoftwareInstallationKey, counting: CountingKey) -> None:
     """A master key that another installation signed is refused, and the error names this installation (R-44, A-45)."""
-    wrap = installation.wrap_master(_RECORD, _MASTER_SECRET, other_key)
+    wrap = installation.wrap_master(_RECORD, _MASTER_SECRET, other_key, _DEFAULT)
     assert f"is not signed by installation key {counting.fingerprint}" in str(_refuses(_RECORD, wrap, counting))
 
 
-@pytest.mark.parametrize("algorithm", ["", "rsa-oaep-sha1+rsa-pss-sha1", ALGORITHM.upper()])
-def test_unknown_algorithm_is_refused(wrap: Wrap, counting: CountingKey, algorithm: str) -> None:
-    """An algorithm that this version does not have is refused by name, even if it was signed (R-10, A-31)."""
+@pytest.mark.parametrize("signature", ["", "rsa-pss-sha1", "RSA-PSS-SHA256"])
+def test_unknown_signature_is_refused(wrap: Wrap, counting: CountingKey, signature: str) -> None:
+    """A signature algorithm that this version does not have is refused by name (R-10, A-31)."""
+    algorithm = f"{WRAPPING}+{signature}"
     message = records.signed_bytes(_RECORD, counting.fingerprint, algorithm, wrap.wrapped)
-    signed = replace(wrap, algorithm=algorithm, signature=counting.sign(message, ALGORITHM))
-    assert f"no installation key algorithm {algorithm!r}" in str(_refuses(_RECORD, signed, counting))
+    signed = replace(wrap, algorithm=algorithm, signature=counting.sign(message, SIGNATURES["sha256"]))
+    assert f"no signature algorithm {signature!r}" in str(_refuses(_RECORD, signed, counting))
 
 
-def test_key_does_one_algorithm(key: SoftwareInstallationKey) -> None:
-    """A software key can do the documented algorithm, and refuses to sign or unwrap by any other (R-10)."""
-    assert key.algorithms == {ALGORITHM}
+def test_unknown_wrapping_is_refused(wrap: Wrap, key: SoftwareInstallationKey) -> None:
+    """A wrapping algorithm that this version does not have is refused by name, even if it was signed (R-9)."""
+    algorithm = f"rsa-pkcs1+{SIGNATURES['sha256']}"
+    message = records.signed_bytes(_RECORD, key.fingerprint, algorithm, wrap.wrapped)
+    signed = replace(wrap, algorithm=algorithm, signature=key.sign(message, SIGNATURES["sha256"]))
+    with pytest.raises(KeyRecordError, match="no wrapping algorithm 'rsa-pkcs1'"):
+        installation.unwrap_master(_RECORD, signed, key, _DEFAULT)
+
+
+def test_key_says_what_it_can_do(key: SoftwareInstallationKey) -> None:
+    """A software key can do the documented algorithms, and refuses to sign or unwrap by any other (R-10)."""
+    assert key.algorithms == {"rsa-oaep-sha256", "rsa-pss-sha256", "rsa-pkcs1-sha1"}
     with pytest.raises(KeyRecordError):
-        key.sign(b"message", "rsa-pkcs1-sha1")
+        key.sign(b"message", "rsa-pkcs1-sha256")
     with pytest.raises(KeyRecordError):
         key.unwrap(bytes(512), "rsa-pkcs1")
+
+
+# -- SHA-1 -------------------------------------------------------------------------------------------------------------
+
+_SHA1 = Provisioning(hash="sha1")
+
+
+@pytest.fixture(scope="session")
+def sha1_wrap(key: SoftwareInstallationKey) -> Wrap:
+    """A wrap that is signed with SHA-1."""
+    return installation.wrap_master(_RECORD, _MASTER_SECRET, key, _SHA1)
+
+
+def test_sha1_signature_is_the_documented_one(sha1_wrap: Wrap, key: SoftwareInstallationKey) -> None:
+    """The signature of a SHA-1 provisioning is PKCS#1 v1.5 with SHA-1, and the record of the wrap says so."""
+    message = records.signed_bytes(_RECORD, key.fingerprint, "rsa-oaep-sha256+rsa-pkcs1-sha1", sha1_wrap.wrapped)
+    key.public_key.verify(sha1_wrap.signature, message, padding.PKCS1v15(), hashes.SHA1())  # noqa: S303
+    assert sha1_wrap.algorithm == "rsa-oaep-sha256+rsa-pkcs1-sha1"
+
+
+def test_sha1_signature_opens_where_it_is_provisioned(sha1_wrap: Wrap, counting: CountingKey) -> None:
+    """A ring that is provisioned with SHA-1 opens what is signed with it, and what is signed with SHA-256."""
+    pss = installation.wrap_master(_RECORD, _MASTER_SECRET, counting, _DEFAULT)
+    for one in (sha1_wrap, pss):
+        assert _halves(installation.unwrap_master(_RECORD, one, counting, _SHA1)) == _halves(_MASTER_SECRET)
+
+
+def test_sha1_signature_is_refused_where_sha256_is_provisioned(sha1_wrap: Wrap, counting: CountingKey) -> None:
+    """A ring that is provisioned with SHA-256 refuses it before the private key is used, and says what to do (A-31)."""
+    with pytest.raises(ConfigurationError, match=r"signed with SHA-1, .*; `sa-keyvault provision` signs it anew$"):
+        installation.unwrap_master(_RECORD, sha1_wrap, counting, _DEFAULT)
+    assert counting.unwraps == 0
+
+
+def test_signature_is_not_renamed(sha1_wrap: Wrap, counting: CountingKey) -> None:
+    """A SHA-1 signature whose record says PSS is no PSS signature: the name is signed, too (A-31)."""
+    _refuses(_RECORD, replace(sha1_wrap, algorithm=_ALGORITHM), counting)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(MasterRecord)])
+def test_every_field_is_verified_with_sha1(sha1_wrap: Wrap, counting: CountingKey, name: str) -> None:
+    """With SHA-1 as well, a master key with any field changed is refused before the private key is used (R-23)."""
+    changed = replace(_RECORD, **{name: _changed(getattr(_RECORD, name))})
+    with pytest.raises(KeyRecordError):
+        installation.unwrap_master(changed, sha1_wrap, counting, _SHA1)
+    assert counting.unwraps == 0
+
+
+def test_signed_anew(sha1_wrap: Wrap, counting: CountingKey) -> None:
+    """A wrap that is signed anew keeps the wrapped secret, and opens where SHA-256 is provisioned."""
+    signed = installation.resign_master(_RECORD, sha1_wrap, counting, _DEFAULT)
+    expected = (sha1_wrap.wrapped, _ALGORITHM, _halves(_MASTER_SECRET))
+    found = _halves(installation.unwrap_master(_RECORD, signed, counting, _DEFAULT))
+    assert expected == (signed.wrapped, signed.algorithm, found)
 
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513])
 def test_what_was_not_wrapped_for_the_key(key: SoftwareInstallationKey, size: int) -> None:
     """Bytes of any size that were not wrapped for the key are one error, with no other behind it (A-34)."""
     with pytest.raises(KeyRecordError, match=rf"^a wrapped master key of {size} bytes does not open with ") as caught:
-        key.unwrap(bytes(size), ALGORITHM)
+        key.unwrap(bytes(size), WRAPPING)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
 def test_signed_wrap_for_another_key(key: SoftwareInstallationKey, other_key: SoftwareInstallationKey) -> None:
     """A wrap that was made for another key is refused, even if this key signed it."""
-    wrapped = installation.wrap_master(_RECORD, _MASTER_SECRET, other_key).wrapped
-    message = records.signed_bytes(_RECORD, key.fingerprint, ALGORITHM, wrapped)
-    wrap = Wrap(_RECORD.id, key.fingerprint, ALGORITHM, wrapped, key.sign(message, ALGORITHM))
+    wrapped = installation.wrap_master(_RECORD, _MASTER_SECRET, other_key, _DEFAULT).wrapped
+    message = records.signed_bytes(_RECORD, key.fingerprint, _ALGORITHM, wrapped)
+    wrap = Wrap(_RECORD.id, key.fingerprint, _ALGORITHM, wrapped, key.sign(message, SIGNATURES["sha256"]))
     with pytest.raises(KeyRecordError, match="does not open with installation key"):
-        installation.unwrap_master(_RECORD, wrap, key)
+        installation.unwrap_master(_RECORD, wrap, key, _DEFAULT)

@@ -1,0 +1,163 @@
+"""The installation key: an RSA pair that unwraps and signs master keys."""
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import NoReturn
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from sa_keyvault.errors import InstallationKeyError, KeyRecordError
+from sa_keyvault.installation.algorithms import OAEP, SIGNATURES, WRAPPING, signature_scheme
+from sa_keyvault.installation.files import parse, to_pem, to_pkcs12
+from sa_keyvault.installation.passphrase import Passphrase, warn_of_own
+from sa_keyvault.installation.strength import KEY_SIZE, PUBLIC_EXPONENT, refuse_weak
+from sa_keyvault.private_file import read_private_file, write_private_file
+from sa_keyvault.secret import Secret
+
+__all__ = ["InstallationKey", "SoftwareInstallationKey", "fingerprint"]
+
+
+class InstallationKey(ABC):
+    """The root of all keys: unwraps master keys and signs their records.
+
+    A key of another kind, for instance one in a token, implements the four abstract members.
+    Wrapping and verifying need only the public half and are functions of this module.
+    """
+
+    @property
+    @abstractmethod
+    def public_key(self) -> rsa.RSAPublicKey:
+        """The public half."""
+
+    @property
+    @abstractmethod
+    def algorithms(self) -> frozenset[str]:
+        """What this key can do: `WRAPPING`, and some of `SIGNATURES`."""
+
+    @abstractmethod
+    def unwrap(self, wrapped: bytes, algorithm: str) -> Secret:
+        """Return the secret in *wrapped*.
+
+        Raises:
+            sa_keyvault.KeyRecordError: It was not wrapped for this key, or by another algorithm.
+        """
+
+    @abstractmethod
+    def sign(self, message: bytes, algorithm: str) -> bytes:
+        """Return a signature of *message*.
+
+        Raises:
+            sa_keyvault.InstallationKeyError: This key, or its library, cannot sign so.
+        """
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the SubjectPublicKeyInfo, 64 hex digits."""
+        return fingerprint(self.public_key)
+
+    @staticmethod
+    def generate() -> "SoftwareInstallationKey":
+        """Make a new RSA-4096 pair in this process."""
+        return SoftwareInstallationKey(rsa.generate_private_key(PUBLIC_EXPONENT, KEY_SIZE))
+
+    @staticmethod
+    def from_file(path: str | os.PathLike[str], passphrase: Passphrase) -> "SoftwareInstallationKey":
+        """Read a key from an encrypted PEM (PKCS#8) or PKCS#12 file.
+
+        Args:
+            path: A regular file that others may neither read nor write; a symlink is not followed.
+            passphrase: What the file is encrypted with, or a function that fetches it.
+
+        Raises:
+            sa_keyvault.InstallationKeyError: File, passphrase or key is not acceptable.
+        """
+        data = read_private_file(Path(path))
+        secret = passphrase() if callable(passphrase) else passphrase
+        try:
+            return SoftwareInstallationKey(parse(data, secret, Path(path)))
+        except InstallationKeyError as error:
+            # the frames that it passed, and this one, would keep the passphrase in its traceback
+            refusal = error.with_traceback(None)
+            del secret, passphrase
+        raise refusal
+
+
+class SoftwareInstallationKey(InstallationKey):
+    """An installation key in this process's memory.
+
+    Args:
+        private_key: RSA, at least 3072 bits, e = 65537.
+
+    Raises:
+        sa_keyvault.InstallationKeyError: The key is weak.
+    """
+
+    __slots__ = ("_private_key",)
+
+    def __init__(self, private_key: rsa.RSAPrivateKey) -> None:
+        refuse_weak(private_key)
+        self._private_key = private_key
+
+    @property
+    def public_key(self) -> rsa.RSAPublicKey:
+        """The public half."""
+        return self._private_key.public_key()
+
+    @property
+    def algorithms(self) -> frozenset[str]:
+        """All that the library knows."""
+        return frozenset({WRAPPING, *SIGNATURES.values()})
+
+    def unwrap(self, wrapped: bytes, algorithm: str) -> Secret:
+        """Return the secret in *wrapped* (as long as the modulus)."""
+        if algorithm != WRAPPING:
+            msg = f"no wrapping algorithm {algorithm!r}; this version has {WRAPPING}"
+            raise KeyRecordError(msg)
+        try:
+            return Secret(self._private_key.decrypt(wrapped, OAEP))
+        except ValueError:
+            pass
+        msg = f"a wrapped master key of {len(wrapped)} bytes does not open with installation key {self.fingerprint}"
+        raise KeyRecordError(msg, size=len(wrapped))
+
+    def sign(self, message: bytes, algorithm: str) -> bytes:
+        """Return a signature of *message* (as long as the modulus)."""
+        try:
+            return self._private_key.sign(message, *signature_scheme(algorithm))
+        except UnsupportedAlgorithm:
+            pass
+        msg = f"the linked OpenSSL does not sign with {algorithm} (FIPS mode); provision hash='sha256'"
+        raise InstallationKeyError(msg)
+
+    def to_file(self, path: str | os.PathLike[str], passphrase: Passphrase) -> None:
+        """Write the key to *path*, encrypted: PKCS#12 for the suffixes `.p12` and `.pfx`, else PEM (PKCS#8).
+
+        The file appears whole or not at all, with mode 0600. Both formats protect a passphrase weakly
+        (2,048 iterations; PKCS#12: of its MAC), so use one that `new_passphrase` made.
+
+        Raises:
+            sa_keyvault.InstallationKeyError: The file exists already, or cannot be written.
+        """
+        secret = passphrase() if callable(passphrase) else passphrase
+        warn_of_own(secret)
+        target = Path(path)
+        write = to_pkcs12 if target.suffix in {".p12", ".pfx"} else to_pem
+        data = write(self._private_key, secret)
+        write_private_file(target, data)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.fingerprint[:16]}>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        msg = "an installation key can be neither pickled nor copied; write it with to_file"
+        raise TypeError(msg)
+
+
+def fingerprint(public_key: rsa.RSAPublicKey) -> str:
+    """Return the SHA-256 of the SubjectPublicKeyInfo (RFC 5280 section 4.1), 64 hex digits."""
+    der = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()

@@ -1,0 +1,45 @@
+"""Makes working keys under a master key that still has use left."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from sa_keyvault import store
+from sa_keyvault.errors import KeyStateError
+from sa_keyvault.keyring.keys import KeySet
+from sa_keyvault.records import WorkingRecord, new_working
+from sa_keyvault.suites import Suite
+
+__all__ = ["Reserve", "make_working"]
+
+Reserve = Callable[[str, int, int], int]
+"""(key id, wanted, limit) -> how much of the use that is wanted the key still has; it is reserved."""
+
+
+def make_working(connection: Connection, keys: KeySet, area: str, suite: Suite, reserve: Reserve) -> WorkingRecord:
+    """Make a working key of *area* and write it.
+
+    Args:
+        connection: Where the key store is.
+        keys: The keys of the store.
+        area: Area of the new key.
+        suite: Suite of the new key.
+        reserve: Counts the use of the master key.
+
+    Raises:
+        sa_keyvault.KeyStateError: No master key is active, or all that are active are worn out.
+        sa_keyvault.ConfigurationError: The active master keys are none that the ring accepts.
+    """
+    for master in keys.sealing_masters():
+        secret = master.require_secret()
+        wanted = secret.suite.usage(suite.key_size)
+        if reserve(master.record.id, wanted, secret.suite.usage_limit // 2) < wanted:
+            continue
+        record = new_working(master.record, secret, area, suite)
+        store.add_working(connection, record)
+        return record
+    msg = (
+        f"every active master key has wrapped as many keys as its suite allows, so area {area!r} gets no new one; "
+        "ring.initialize() makes a new master key"
+    )
+    raise KeyStateError(msg, area=area)

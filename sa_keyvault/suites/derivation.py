@@ -1,0 +1,32 @@
+"""Where keys come from: the operating system's generator, and HKDF."""
+
+import os
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from sa_keyvault.binding import length_prefixed
+from sa_keyvault.secret import Secret
+
+__all__ = ["derive", "random_secret"]
+
+
+def random_secret(size: int) -> Secret:
+    """Return *size* bytes from the operating system's generator."""
+    return Secret(os.urandom(size))
+
+
+def derive(secret: Secret, *, salt: Secret, purpose: tuple[bytes, ...], size: int) -> Secret:
+    """Derive a key of *size* bytes from *secret*.
+
+    Args:
+        secret: Key material to derive from.
+        salt: Second key; without it the result cannot be computed.
+        purpose: Fields of the `info` input, length-prefixed before use.
+        size: Size of the result in bytes.
+
+    Source:
+        RFC 5869 (HKDF) with SHA-256.
+    """
+    kdf = HKDF(algorithm=SHA256(), length=size, salt=salt.expose(), info=length_prefixed(*purpose))
+    return Secret(kdf.derive(secret.expose()))
