@@ -116,10 +116,12 @@ class KeyRing(Ring):
             msg = f"{engine!r} has another key ring; initialize that one"
             raise ConfigurationError(msg)
         columns = [_declared(declaration) for declaration in _declarations(metadata)]
+        lost = self._usage.lost()
 
         def work(connection: Connection) -> Any:
             require_supported(connection.dialect)
-            return initialize(connection, self.installation_key, self.policy, columns, self.working_keys_per_area)
+            per_area = self.working_keys_per_area
+            return initialize(connection, self.installation_key, self.policy, columns, per_area, lost)
 
         private = _private_connection(sync_bind)
         if private is None:
@@ -131,6 +133,7 @@ class KeyRing(Ring):
             msg = f"this ring serves key store {self._keys.store_id}; make another ring for {keys.store_id}"
             raise ConfigurationError(msg)
         self._private, self._engine = private, engine
+        self._usage.wrote(lost)
         self._use(keys)
         self._warn_of_legacy(keys.weaknesses())
 

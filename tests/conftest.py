@@ -1,6 +1,7 @@
 """Fixtures of all tests: a fresh database, an installation key, a ring, and the watch over leaks."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,19 @@ def ring(make_ring: RingMaker) -> KeyRing:
 def engine(url: URL, ring: KeyRing, make_engine: EngineMaker) -> Engine:
     """An engine with a key ring that is not initialized yet."""
     return make_engine(url, ring)
+
+
+@pytest.fixture
+def fips_environment() -> dict[str, str]:
+    """The environment in which a new process runs a FIPS provider; a folder that `.ci/fips-provider` made names it."""
+    folder = os.environ.get("SA_KEYVAULT_TEST_FIPS")
+    if not folder:
+        pytest.skip("SA_KEYVAULT_TEST_FIPS names no folder with a FIPS provider; .ci/fips-provider makes one")
+    return {
+        "OPENSSL_CONF": f"{folder}/fips.cnf",
+        "OPENSSL_MODULES": f"{folder}/ossl-modules",
+        "PYTHONPATH": f"{folder}/python",
+    }
 
 
 @pytest.fixture(autouse=True)

@@ -57,6 +57,9 @@ def provision(connection: Connection, ring: Ring) -> Provisioned:
         # what is to be left must be read first
         accepting = Policy(replace(ring.policy.provisioning, hash="sha1"), "off")
         keys = load_keys(connection, ring.installation_key, accepting)
+        if not any(master.record.state is KeyState.ACTIVE for master in keys.masters()):
+            msg = "no master key is active, so nothing can be moved; enable one first"
+            raise KeyStateError(msg)
         move = _Move(connection, ring.installation_key, ring.policy.provisioning, keys)
         return Provisioned(
             signed=move.sign_anew(),

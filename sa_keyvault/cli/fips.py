@@ -52,8 +52,9 @@ def _consequences(status: FipsStatus) -> Iterator[str]:
         yield "environment. Nonces are drawn outside the module, and RSA keys are generated outside it: see the docs."
         return
     if status.is_enabled and not status.has_approved:
-        yield "FIPS is asked for, but no provider serves it: the module that the configuration names is missing, or"
-        yield "was changed since `openssl fipsinstall`. Nothing can be encrypted or decrypted in this state."
+        yield "FIPS is asked for, but no provider serves it, and nothing can be encrypted or decrypted in this state."
+        yield "The module that the configuration names is missing, or was changed since `openssl fipsinstall`, or"
+        yield "another OpenSSL of this process loaded it before: Python's own reads OPENSSL_CONF, too (see the docs)."
         return
     yield "No FIPS provider is active: KeyRing(..., fips='require') refuses to start."
     if not status.configuration:

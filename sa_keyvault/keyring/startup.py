@@ -1,6 +1,6 @@
 """The start-up of a key ring: makes the key store where there is none, and reads it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -94,10 +94,19 @@ def initialize(
     policy: Policy,
     columns: Sequence[DeclaredColumn],
     keys_per_area: int,
+    lost: Mapping[str, int],
 ) -> KeySet:
     """Make what is missing of the key store, in one transaction, and read it.
 
     Safe from several processes at once: one does it, the others find it done.
+
+    Args:
+        connection: Where the key store is, or is to be.
+        installation_key: Wraps and signs master keys.
+        policy: What is made and accepted.
+        columns: The encrypted columns of the application.
+        keys_per_area: How many active working keys each of their areas has.
+        lost: Use of keys that this process has to write down, by key id.
 
     Raises:
         sa_keyvault.KeyStoreError: The store is another installation's, or lost.
@@ -111,6 +120,8 @@ def initialize(
             _make_store(connection, installation_key, policy.provisioning, columns)
         keys = load_keys(connection, installation_key, policy)
         _require_accepted(keys, policy)
+        for key_id, amount in lost.items():
+            store.add_usage(connection, new_id(), key_id, amount)
         if _needs_master(connection, keys, policy.provisioning):
             _make_next_master(connection, keys, installation_key, policy.provisioning)
             keys = load_keys(connection, installation_key, policy)

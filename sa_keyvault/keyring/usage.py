@@ -9,6 +9,7 @@ committed.
 import os
 import threading
 from collections import defaultdict
+from collections.abc import Mapping
 
 from sqlalchemy import Connection
 
@@ -95,6 +96,17 @@ class Usage:
             for key_id, amount in state.reservations.values():
                 self._lost[key_id] += amount
             state.reservations.clear()
+
+    def lost(self) -> dict[str, int]:
+        """Return the use of each key that was spent in transactions which did not last, and is written nowhere."""
+        with self._lock:
+            return {key_id: amount for key_id, amount in self._lost.items() if amount}
+
+    def wrote(self, lost: Mapping[str, int]) -> None:
+        """Take note that what was *lost* is written now."""
+        with self._lock:
+            for key_id, amount in lost.items():
+                self._lost[key_id] -= amount
 
     def _settle(self, connection: Connection) -> None:
         """Look which awaited reservations were committed; those that were not are lost."""

@@ -1,0 +1,280 @@
+"""A store is moved to another provisioning: nothing is lost, and nothing of the old one is used any more."""
+
+import threading
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from conftest import EngineMaker, RingMaker
+from sqlalchemy import URL, Engine, insert, select
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import flag_modified
+from sqlalchemy.pool import StaticPool
+from support.leaks import marked
+from support.models import Base, Claimant, change_state, envelopes
+
+from sa_keyvault import (
+    ConfigurationError,
+    InstallationKey,
+    KeyRecordError,
+    KeyRing,
+    KeyStateError,
+    KeyStoreError,
+    Provisioning,
+    store,
+)
+from sa_keyvault.administration import Provisioned, provision
+from sa_keyvault.envelope import key_number
+from sa_keyvault.installation import resign_master
+from sa_keyvault.records import master_with_state
+from sa_keyvault.states import KeyState
+
+pytestmark = pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
+
+ALL = [Provisioning(*choice) for choice in product(("aes", "3des"), ("aes", "3des"), ("sha256", "sha1"))]
+COUNT = 25
+EMAILS = {number: marked(f"person{number}@example.org") for number in range(1, COUNT + 1)}
+MODELS = {number: marked(f"voice{number}").encode() for number in range(1, COUNT + 1)}
+
+
+def start(ring: KeyRing, url: URL, make_engine: EngineMaker) -> Engine:
+    """Return an engine of an initialized ring."""
+    engine = make_engine(url, ring)
+    ring.initialize(engine, Base.metadata)
+    return engine
+
+
+def fill(engine: Engine) -> None:
+    """Write the claimants."""
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add_all(Claimant(id=n, email=EMAILS[n], voice_model=MODELS[n]) for n in EMAILS)
+
+
+def read(engine: Engine) -> tuple[dict[int, str], dict[int, bytes | None]]:
+    """Return what is read of all claimants."""
+    with Session(engine) as session:
+        claimants = session.scalars(select(Claimant)).all()
+        return {one.id: one.email for one in claimants}, {one.id: one.voice_model for one in claimants}
+
+
+def rewrite(engine: Engine) -> None:
+    """Write every value again, through the ORM."""
+    with Session(engine) as session, session.begin():
+        for claimant in session.scalars(select(Claimant)):
+            flag_modified(claimant, "email")
+            flag_modified(claimant, "voice_model")
+
+
+def suites_of_values(engine: Engine) -> set[str]:
+    """Return the suites of the keys that stored values are under."""
+    with engine.connect() as connection:
+        suites = {record.number: record.suite for record in store.working(connection)}
+        stored = [*envelopes(connection), *envelopes(connection, Claimant.voice_model)]
+    assert len(stored) == 2 * COUNT
+    return {suites[key_number(one)] for one in stored}
+
+
+def move(engine: Engine, ring: KeyRing) -> Provisioned:
+    """Move the keys."""
+    with engine.begin() as connection:
+        return provision(connection, ring)
+
+
+def test_original_to_default(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A store that is provisioned as the original is moved to the default without losing a value."""
+    fill(start(make_ring(provisioning=Provisioning.original()), url, make_engine))
+    ring = make_ring()
+    with pytest.raises(ConfigurationError, match="signed with SHA-1"):
+        start(ring, url, make_engine)
+    plain = make_engine(url)
+    done = move(plain, ring)
+    # the master key is AES already: it is signed anew, and stays
+    assert (
+        len(done.signed),
+        done.masters_made,
+        done.rewrapped,
+        done.masters_retired,
+        len(done.retired),
+    ) == (1, (), 0, (), 2)
+    ring = make_ring()
+    engine = start(ring, url, make_engine)
+    assert read(engine) == (EMAILS, MODELS)
+    rewrite(engine)
+    assert suites_of_values(plain) == {"aes-256-gcm"}
+    assert read(engine) == (EMAILS, MODELS)
+    assert read(start(make_ring(), url, make_engine)) == (EMAILS, MODELS)
+
+
+@pytest.mark.parametrize("former", ALL, ids=lambda one: f"from-{one.master}-{one.working}-{one.hash}")
+@pytest.mark.parametrize("wanted", ALL, ids=lambda one: f"to-{one.master}-{one.working}-{one.hash}")
+def test_every_move(
+    sqlite_url: URL, make_ring: RingMaker, make_engine: EngineMaker, former: Provisioning, wanted: Provisioning
+) -> None:
+    """Each of the 64 moves loses nothing, leaves one active master key of the wanted suite, and can be repeated."""
+    fill(start(make_ring(provisioning=former), sqlite_url, make_engine))
+    plain, ring = make_engine(sqlite_url), make_ring(provisioning=wanted)
+    move(plain, ring)
+    again = move(plain, ring)
+    assert Provisioned((), (), 0, (), ()) == again
+    engine = start(ring, sqlite_url, make_engine)
+    assert read(engine) == (EMAILS, MODELS)
+    rewrite(engine)
+    assert suites_of_values(plain) == {wanted.working_suite.name}
+    assert read(engine) == (EMAILS, MODELS)
+    with plain.connect() as connection:
+        masters, wraps, working = store.masters(connection), store.wraps(connection), store.working(connection)
+    active = [record for record in masters if record.state is KeyState.ACTIVE]
+    assert [wanted.master_suite.name] == [record.suite for record in active]
+    assert {active[0].id} == {record.master_id for record in working}
+    assert {wanted.hash} == {"sha1" if wrap.algorithm.endswith("sha1") else "sha256" for wrap in wraps}
+
+
+def test_master_keys_of_another_suite(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A 3DES master key is followed by an AES one of its lineage, which wraps its working keys; it is retired."""
+    fill(start(make_ring(provisioning=Provisioning(master="3des")), url, make_engine))
+    plain = make_engine(url)
+    done = move(plain, make_ring())
+    with plain.connect() as connection:
+        former, successor = sorted(store.masters(connection), key=lambda record: record.suite)
+        working = store.working(connection)
+    assert (former.suite, former.state, former.epoch) == ("3des-cbc-hmac-sha256", KeyState.RETIRED, 2)
+    assert ("aes-256-gcm", KeyState.ACTIVE, former.lineage) == (successor.suite, successor.state, successor.lineage)
+    expected = Provisioned((), (successor.id,), 2, (former.id,), ())
+    assert (expected, {successor.id}) == (done, {record.master_id for record in working})
+    with plain.connect() as connection:
+        wrapped = store.usage(connection, successor.id)
+    assert wrapped == 2
+    assert read(start(make_ring(), url, make_engine)) == (EMAILS, MODELS)
+
+
+def test_running_servers_go_on(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A server that is not restarted yet reads and writes on, during the move and after it."""
+    old = make_ring(provisioning=Provisioning(master="3des", working="3des"), refresh_seconds=0)
+    engine = start(old, url, make_engine)
+    fill(engine)
+    with engine.connect() as connection:
+        connection.execute(insert(Claimant), [{"id": 101, "email": marked("in passing")}])
+        connection.commit()
+    move(make_engine(url), make_ring())
+    assert read(engine)[0] == EMAILS | {101: marked("in passing")}
+    with Session(engine) as session, session.begin():
+        session.add(Claimant(id=102, email=marked("later")))
+    ring = make_ring()
+    expected = EMAILS | {101: marked("in passing"), 102: marked("later")}
+    assert read(engine)[0] == read(start(ring, url, make_engine))[0] == expected
+
+
+def test_effect_at_once_in_the_same_process(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """The ring whose engine the move ran on seals under the new keys from the next transaction on."""
+    fill(start(make_ring(provisioning=Provisioning(working="3des")), url, make_engine))
+    ring = make_ring(refresh_seconds=3600)
+    engine = start(ring, url, make_engine)
+    move(engine, ring)
+    rewrite(engine)
+    assert suites_of_values(make_engine(url)) == {"aes-256-gcm"}
+
+
+@pytest.mark.parametrize("refresh_seconds", [0, 3600])
+def test_rolled_back(url: URL, make_ring: RingMaker, make_engine: EngineMaker, refresh_seconds: int) -> None:
+    """A move that is rolled back has changed nothing, neither in the store nor in the process."""
+    fill(start(make_ring(provisioning=Provisioning(master="3des", working="3des")), url, make_engine))
+    ring = make_ring(provisioning=Provisioning(master="3des", working="3des"), refresh_seconds=refresh_seconds)
+    engine, plain = start(ring, url, make_engine), make_engine(url)
+    with plain.connect() as connection:
+        before = store.masters(connection), store.wraps(connection), store.working(connection)
+    with engine.connect() as connection:
+        provision(connection, make_ring())
+        connection.rollback()
+    with plain.connect() as connection:
+        assert before == (store.masters(connection), store.wraps(connection), store.working(connection))
+    assert read(engine) == (EMAILS, MODELS)
+
+
+def test_in_memory(make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A database in memory, which has one connection only, is moved like others."""
+    old = make_ring(provisioning=Provisioning(master="3des", working="3des"))
+    engine = make_engine("sqlite://", old, poolclass=StaticPool)
+    old.initialize(engine, Base.metadata)
+    fill(engine)
+    move(engine, make_ring())
+    assert read(engine) == (EMAILS, MODELS)
+
+
+def test_states_are_kept(
+    url: URL, make_ring: RingMaker, make_engine: EngineMaker, installation_key: InstallationKey
+) -> None:
+    """Disabled and retired working keys are wrapped anew in the state that they are in."""
+    former = Provisioning(master="3des", working="3des")
+    fill(start(make_ring(provisioning=former), url, make_engine))
+    plain = make_engine(url)
+    with plain.begin() as connection:
+        change_state(connection, installation_key, "identities", KeyState.DISABLED)
+        change_state(connection, installation_key, "models", KeyState.RETIRED)
+    move(plain, make_ring())
+    with plain.connect() as connection:
+        states = {record.area: (record.state, record.former_state) for record in store.working(connection)}
+    assert states == {"identities": (KeyState.DISABLED, "active"), "models": (KeyState.RETIRED, "")}
+    engine = start(make_ring(), url, make_engine)
+    with Session(engine) as session:
+        assert {row.id: row.voice_model for row in session.execute(select(Claimant.id, Claimant.voice_model))} == MODELS
+        with pytest.raises(KeyStateError, match="is disabled"):
+            session.scalars(select(Claimant.email)).all()
+
+
+# -- refused -----------------------------------------------------------------------------------------------------------
+
+
+def test_no_store(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A database without a key store is an error that says so."""
+    with make_engine(url).begin() as connection, pytest.raises(KeyStoreError, match="no initialized key store"):
+        provision(connection, make_ring())
+
+
+def test_another_installation(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """Another installation's key moves nothing."""
+    start(make_ring(provisioning=Provisioning.original()), url, make_engine)
+    with make_engine(url).begin() as connection, pytest.raises(KeyStoreError, match="does not open this key store"):
+        provision(connection, KeyRing(InstallationKey.generate()))
+
+
+def test_edited_master_key_is_not_signed_anew(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A master key whose record was edited is refused, not signed as it stands (R-23, A-31)."""
+    start(make_ring(provisioning=Provisioning.original()), url, make_engine)
+    plain = make_engine(url)
+    with plain.begin() as connection:
+        record, wrap = store.masters(connection)[0], store.wraps(connection)[0]
+        store.replace_master(connection, replace(record, created="2001-01-01T00:00:00Z"), wrap)
+    with plain.connect() as connection, pytest.raises(KeyRecordError, match="is not signed by installation key"):
+        provision(connection, make_ring())
+
+
+def test_disabled_master_key(
+    url: URL, make_ring: RingMaker, make_engine: EngineMaker, installation_key: InstallationKey
+) -> None:
+    """Where no master key is active there is nothing to move to, and the error says what to do."""
+    ring = make_ring(provisioning=Provisioning.original())
+    start(ring, url, make_engine)
+    plain = make_engine(url)
+    with plain.begin() as connection:
+        record, wrap = store.masters(connection)[0], store.wraps(connection)[0]
+        disabled = master_with_state(record, KeyState.DISABLED)
+        signed = resign_master(disabled, wrap, installation_key, Provisioning.original())
+        store.replace_master(connection, disabled, signed)
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="no master key is active, so nothing can"):
+        provision(connection, make_ring())
+
+
+@pytest.mark.parametrize("url", ["postgresql", "mariadb"], indirect=True)
+def test_two_moves_at_once(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """Two moves at the same time are done one after the other: the second finds nothing to do."""
+    fill(start(make_ring(provisioning=Provisioning(master="3des")), url, make_engine))
+    plain, ring = make_engine(url), make_ring()
+    with plain.connect() as one:
+        first = provision(one, ring)
+        found: list[Provisioned] = []
+        other = threading.Thread(target=lambda: found.append(move(plain, ring)))
+        other.start()
+        one.commit()
+        other.join()
+    assert (1, Provisioned((), (), 0, (), ())) == (len(first.masters_made), found[0])

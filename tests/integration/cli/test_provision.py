@@ -1,0 +1,109 @@
+"""Transcripts of `sa-keyvault provision`."""
+
+import pytest
+from conftest import EngineMaker, RingMaker
+from sqlalchemy import URL, select
+from sqlalchemy.orm import Session
+from support.command import KeyFiles, Runner
+from support.leaks import marked
+from support.models import Base, Claimant
+
+from sa_keyvault import KeyRing, Provisioning
+
+pytestmark = pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
+
+EMAIL = marked("ada@example.org")
+MOVED = """\
+provisioned: master keys aes, working keys aes, hash sha256
+  1 master keys signed anew
+  0 master keys made, 0 retired
+  0 working keys wrapped anew, 2 retired
+values under retired keys open, and are to be re-encrypted
+"""
+NOTHING = """\
+provisioned: master keys aes, working keys aes, hash sha256
+  0 master keys signed anew
+  0 master keys made, 0 retired
+  0 working keys wrapped anew, 0 retired
+"""
+
+
+@pytest.fixture
+def original(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> KeyRing:
+    """A store that is provisioned as the original, with a value in it."""
+    ring = make_ring(provisioning=Provisioning.original())
+    engine = make_engine(url, ring)
+    ring.initialize(engine, Base.metadata)
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add(Claimant(id=1, email=EMAIL))
+    return ring
+
+
+def test_original_to_default(
+    url: URL, original: KeyRing, run: Runner, make_ring: RingMaker, make_engine: EngineMaker
+) -> None:
+    """One command leads from the original to the default, says what it did, and can be repeated."""
+    first, second = run("provision", url=url), run("provision", url=url)
+    assert (first.code, first.output, first.errors) == (0, MOVED, "")
+    assert (second.code, second.output, second.errors) == (0, NOTHING, "")
+    ring = make_ring()
+    engine = make_engine(url, ring)
+    ring.initialize(engine, Base.metadata)
+    with Session(engine) as session:
+        assert list(session.scalars(select(Claimant.email))) == [EMAIL]
+
+
+def test_to_triple_des(sqlite_url: URL, original: KeyRing, run: Runner) -> None:
+    """What leads to 3DES and SHA-1 warns of both, and does it."""
+    done = run("provision", "--master", "3des", "--working", "3des", "--hash", "sha1", url=sqlite_url)
+    assert (
+        done.code,
+        done.output.splitlines()[0],
+    ) == (0, "provisioned: master keys 3des, working keys 3des, hash sha1")
+    assert ("after 2023" in done.errors, "since 2014" in done.errors) == (True, True)
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, sqlite_url: URL) -> URL:
+    """An SQLite file, unless a test asks for more."""
+    return sqlite_url
+
+
+def test_no_store(sqlite_url: URL, run: Runner) -> None:
+    """A database without a key store: an error and a hint on stderr, nothing on stdout, exit code 1."""
+    done = run("provision", url=sqlite_url)
+    error = "sa-keyvault: error: the database has no initialized key store\n"
+    hint = "sa-keyvault: hint: call ring.initialize(engine, metadata) at start-up\n"
+    assert (1, "", error + hint) == (done.code, done.output, done.errors)
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("nonsense", "the URL of the database is none"),
+        ("postgresql+nodriver://localhost/x", "the URL of the database is none"),
+        ("oracle+oracledb://localhost/x", "the URL names a driver that is not installed (oracledb)"),
+        ("postgresql+psycopg://127.0.0.1:1/none", "the database failed (OperationalError: "),
+        ("sqlite:////nowhere/none.db", "the database failed (OperationalError: unable to open database file)"),
+    ],
+)
+def test_bad_url(url: str, error: str, run: Runner) -> None:
+    """A database that cannot be reached is an error with a hint, without a traceback."""
+    done = run("provision", "--url", url)
+    assert (done.code, done.output, done.errors.startswith(f"sa-keyvault: error: {error}")) == (1, "", True)
+    assert "Traceback" not in done.errors
+
+
+def test_wrong_passphrase(sqlite_url: URL, original: KeyRing, run: Runner, key_files: KeyFiles) -> None:
+    """A wrong passphrase is an error that does not show it."""
+    key_files.passphrase.write_bytes(b"not-the-passphrase")
+    done = run("provision", url=sqlite_url)
+    assert (done.code, done.output, "does not open: wrong passphrase" in done.errors) == (1, "", True)
+    assert "not-the-passphrase" not in done.errors
+
+
+def test_no_key(sqlite_url: URL, run: Runner) -> None:
+    """Without the option of the key the command says what is missing, exit code 2."""
+    done = run("provision", url=sqlite_url, SA_KEYVAULT_INSTALLATION_KEY="")
+    assert (done.code, "Missing option '--installation-key'" in done.errors) == (2, True)

@@ -1,0 +1,54 @@
+"""The command as a user runs it: a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import URL
+
+__all__ = ["KeyFiles", "Outcome", "Runner", "run_command"]
+
+
+@dataclass(frozen=True)
+class KeyFiles:
+    """The files of an installation key."""
+
+    key: Path
+    passphrase: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of the command ended with."""
+
+    code: int
+    output: str
+    errors: str
+
+
+Runner = Callable[..., Outcome]
+
+
+def run_command(
+    files: KeyFiles, arguments: tuple[str, ...], url: URL | None, environment: Mapping[str, str]
+) -> Outcome:
+    """Run `sa-keyvault` with these arguments, in an environment that names key files and database."""
+    own = {
+        "SA_KEYVAULT_INSTALLATION_KEY": str(files.key),
+        "SA_KEYVAULT_PASSPHRASE_FILE": str(files.passphrase),
+        "COLUMNS": "100",
+        **({} if url is None else {"SA_KEYVAULT_URL": url.render_as_string(hide_password=False)}),
+    }
+    done = subprocess.run(  # noqa: S603 - the arguments are the tests' own
+        [str(Path(sys.executable).parent / "sa-keyvault"), *arguments],
+        env={**os.environ, **own, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
