@@ -17,6 +17,7 @@ from cryptography.hazmat.backends.openssl import backend
 from sqlalchemy import MetaData, create_engine, inspect
 
 from benchmarks.bench_orm import compare_orm
+from benchmarks.bench_suites import compare_suites
 from benchmarks.bench_values import compare_values
 from benchmarks.measure import Comparison
 from sa_keyvault import InstallationKey, KeyRing
@@ -29,9 +30,10 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
         comparisons = list(_measured(options.url or f"sqlite:///{folder}/benchmark.db", options.rounds))
-    print(_table(comparisons))
+    suites = list(compare_suites(options.rounds))
+    print(_table([*comparisons, *suites]))
     if options.json:
-        report = {**_environment(options.url or "sqlite"), "results": [_entry(found) for found in comparisons]}
+        report = {**_environment(options.url or "sqlite"), "results": [_entry(found) for found in (*comparisons, *suites)]}
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if not _draw(comparisons, options.figure):
         print("no figure: matplotlib is not installed", file=sys.stderr)

@@ -115,7 +115,7 @@ def _sealer(engine: Engine, ring: KeyRing) -> Peer:
     @contextmanager
     def prepare() -> Iterator[Callable[[], object]]:
         with engine.begin() as connection:
-            sealers = ring.sealers(_AREA, column.binding, _COUNT, connection)
+            sealers = ring.sealers(_AREA, column.binding, [len(text) for text, _ in rows], connection)
 
         def work() -> None:
             for plaintext, symbols in rows:

@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 from sa_keyvault import store
 from sa_keyvault.errors import KeyStateError
 from sa_keyvault.installation import SIGNATURES, InstallationKey, resign_master, wrap_master
-from sa_keyvault.keyring import KeySet, Master, Policy, Ring, load_keys, reserve, state_of
+from sa_keyvault.keyring import KeySet, Master, Policy, load_keys, reserve, state_of
+from sa_keyvault.plugin import KeyRing
 from sa_keyvault.records import WorkingRecord, master_with_state, next_master, rewrapped, working_with_state
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import Provisioning
@@ -35,7 +36,7 @@ class Provisioned:
     retired: tuple[int, ...]
 
 
-def provision(connection: Connection, ring: Ring) -> Provisioned:
+def provision(connection: Connection, ring: KeyRing) -> Provisioned:
     """Move the keys of a store to the provisioning of *ring*.
 
     In this order, in the connection's transaction: every master key that is signed by another algorithm is signed
@@ -86,13 +87,14 @@ class _Move:
         self._provisioning = provisioning
         self._masters = {master.record.id: master for master in keys.masters()}
         self._working = {record.number: record for record in keys.working()}
+        wraps = store.wraps(connection)
+        self._wraps = {wrap.master_id: wrap for wrap in wraps if wrap.fingerprint == key.fingerprint}
         self._successors: dict[str, Master] = {}
 
     def sign_anew(self) -> tuple[str, ...]:
         """Sign every master key that is signed by another algorithm; return their ids."""
-        own = [wrap for wrap in store.wraps(self._connection) if wrap.fingerprint == self._key.fingerprint]
         ending = "+" + SIGNATURES[self._provisioning.hash]
-        others = [wrap for wrap in own if not wrap.algorithm.endswith(ending)]
+        others = [wrap for wrap in self._wraps.values() if not wrap.algorithm.endswith(ending)]
         for wrap in others:
             record = self._masters[wrap.master_id].record
             store.replace_master(self._connection, record, resign_master(record, wrap, self._key, self._provisioning))
@@ -148,14 +150,11 @@ class _Move:
 
     def retire_masters(self) -> tuple[str, ...]:
         """Retire every active master key that is left; return their ids."""
-        own = {
-            wrap.master_id: wrap for wrap in store.wraps(self._connection) if wrap.fingerprint == self._key.fingerprint
-        }
         left = [master.record for master in self._masters.values() if self._is_left(master)]
         active = [record for record in left if record.state is KeyState.ACTIVE]
         for record in active:
             retired = master_with_state(record, KeyState.RETIRED)
-            wrap = resign_master(retired, own[record.id], self._key, self._provisioning)
+            wrap = resign_master(retired, self._wraps[record.id], self._key, self._provisioning)
             store.replace_master(self._connection, retired, wrap)
         return tuple(record.id for record in active)
 

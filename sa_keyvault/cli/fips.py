@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 
+from sa_keyvault.cli.consoles import output
 from sa_keyvault.suites import FipsStatus, fips_status
 
 __all__ = ["fips"]
@@ -21,7 +21,7 @@ def fips(context: click.Context, *, as_json: bool) -> None:
     This is a statement about the running process, and no certificate.
     """
     status = fips_status()
-    console = Console(highlight=False, soft_wrap=True)
+    console = output()
     if as_json:
         console.print_json(json.dumps({**asdict(status), "is_active": status.is_active}))
     else:

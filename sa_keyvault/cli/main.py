@@ -1,8 +1,8 @@
 """The command's entry: its subcommands, and how errors are shown."""
 
 import click
-from rich.console import Console
 
+from sa_keyvault.cli.consoles import error_output
 from sa_keyvault.cli.fips import fips
 from sa_keyvault.cli.provision import provision
 from sa_keyvault.errors import KeyVaultError
@@ -22,7 +22,7 @@ class _Group(click.Group):
         except KeyVaultError as error:
             # messages say what happened, and after a semicolon what to do
             problem, _, hint = str(error).partition("; ")
-        console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+        console = error_output()
         console.print(f"sa-keyvault: error: {problem}", style="red")
         if hint:
             console.print(f"sa-keyvault: hint: {hint}")

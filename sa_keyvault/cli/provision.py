@@ -4,12 +4,12 @@ import warnings
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from sa_keyvault.administration import provision as move
+from sa_keyvault.cli.consoles import error_output, output
 from sa_keyvault.cli.options import key_options, open_connection, read_key, url_option
 from sa_keyvault.errors import LegacyAlgorithmWarning
-from sa_keyvault.keyring import Ring
+from sa_keyvault.plugin import KeyRing
 from sa_keyvault.suites import HashName, Provisioning
 
 __all__ = ["provision"]
@@ -37,13 +37,15 @@ def provision(
     kind are retired. No row of the application is touched: every value opens as before, and is written under new
     keys from the next time on. Give the application's KeyRing the same provisioning.
     """
+    console, errors = output(), error_output()
     chosen = Provisioning(master, working, hash_name)
     for weakness in chosen.weaknesses():
-        warnings.warn(weakness, LegacyAlgorithmWarning, stacklevel=1)
-    ring = Ring(read_key(installation_key, passphrase_file), chosen)
+        errors.print(f"sa-keyvault: warning: {weakness}", style="yellow")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LegacyAlgorithmWarning)
+        ring = KeyRing(read_key(installation_key, passphrase_file), chosen)
     with open_connection(url) as connection:
         done = move(connection, ring)
-    console = Console(highlight=False, soft_wrap=True)
     console.print(f"provisioned: master keys {master}, working keys {working}, hash {hash_name}")
     console.print(f"  {len(done.signed)} master keys signed anew")
     console.print(f"  {len(done.masters_made)} master keys made, {len(done.masters_retired)} retired")

@@ -36,7 +36,7 @@ class InstallationKey(ABC):
     @property
     @abstractmethod
     def algorithms(self) -> frozenset[str]:
-        """What this key can do: `WRAPPING`, and some of `SIGNATURES`."""
+        """What this key can do, as `WRAPPING` and some of `SIGNATURES`."""
 
     @abstractmethod
     def unwrap(self, wrapped: bytes, algorithm: str) -> Secret:

@@ -61,12 +61,12 @@ class Provisioning:
 
     @property
     def master_suite(self) -> Suite:
-        """Suite of new master keys: it wraps working keys."""
+        """Suite of new master keys, which wraps working keys."""
         return self._chosen(self.master)
 
     @property
     def working_suite(self) -> Suite:
-        """Suite of new working keys: it seals values."""
+        """Suite of new working keys, which seals values."""
         return self._chosen(self.working)
 
     def suite_named(self, name: str) -> Suite:

@@ -83,7 +83,7 @@ class TripleDesCbcHmac:
 
     @property
     def key_size(self) -> int:
-        """Three DES keys (24 bytes) and the key of the HMAC: 56 bytes with SHA-256, 44 with SHA-1."""
+        """Size of three DES keys and the HMAC's key in bytes, which is 56 with SHA-256 and 44 with SHA-1."""
         return _BUNDLE_SIZE + self.algorithm.digest_size
 
     def usage(self, plaintext_size: int) -> int:
