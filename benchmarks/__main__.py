@@ -33,7 +33,8 @@ def main() -> None:
     suites = list(compare_suites(options.rounds))
     print(_table([*comparisons, *suites]))
     if options.json:
-        report = {**_environment(options.url or "sqlite"), "results": [_entry(found) for found in (*comparisons, *suites)]}
+        results = [_entry(found) for found in (*comparisons, *suites)]
+        report = {**_environment(options.url or "sqlite"), "results": results}
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if not _draw(comparisons, options.figure):
         print("no figure: matplotlib is not installed", file=sys.stderr)
