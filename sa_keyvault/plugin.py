@@ -1,9 +1,12 @@
 """The key ring as an application has it: attached to an engine, initialized at start-up."""
 
+import datetime
 import logging
+import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, CreateEnginePlugin, Engine, MetaData, inspect, select, type_coerce
@@ -16,7 +19,18 @@ from sa_keyvault.door import open_value, seal_value
 from sa_keyvault.envelope import FORMAT
 from sa_keyvault.errors import ConfigurationError, KeyVaultError, LegacyAlgorithmWarning, PlaintextLogWarning
 from sa_keyvault.installation import InstallationKey
-from sa_keyvault.keyring import DeclaredColumn, PrivateConnection, Ring, drop_state, initialize, is_in_memory
+from sa_keyvault.keyring import (
+    DeclaredColumn,
+    Identity,
+    Policy,
+    PrivateConnection,
+    Ring,
+    Settings,
+    default_actor,
+    drop_state,
+    initialize,
+    is_in_memory,
+)
 from sa_keyvault.statements import StatementHooks
 from sa_keyvault.statements.mappers import listen_to_mappers
 from sa_keyvault.suites import Fips, Provisioning
@@ -49,12 +63,19 @@ class KeyRing(Ring):
             (messages, or blocks of 8 bytes for 3DES); never more than half of what the suite allows.
         fips: `"require"` refuses to start unless OpenSSL runs a FIPS provider, and refuses what is not approved.
         update_limit: How many rows an UPDATE may match whose WHERE clause does not name them by key.
+        working_key_days: How old a working key gets before a new one follows it.
+        master_key_days: How old a master key gets before a new one follows it, at a start.
+        removal_delay: How long a key has been retired before it can be removed.
+        actor: Who the audit events name; by default the user and machine of the process.
+        anchor: File outside the database that remembers the key store's last state, so that the restore of an older
+            key store is noticed.
+        also: Installation keys of other servers that open the same key store, to sign for them as well.
 
     Raises:
         sa_keyvault.ConfigurationError: An argument is not usable.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what a user may choose; the first two are given by position
         self,
         installation_key: InstallationKey,
         provisioning: Provisioning | None = None,
@@ -63,12 +84,34 @@ class KeyRing(Ring):
         usage_limit: int | None = None,
         fips: Fips = "off",
         update_limit: int = _UPDATE_LIMIT,
+        working_key_days: int | None = None,
+        master_key_days: int | None = None,
+        removal_delay: datetime.timedelta = datetime.timedelta(hours=24),
+        actor: str | None = None,
+        anchor: str | os.PathLike[str] | None = None,
+        also: Sequence[InstallationKey] = (),
     ) -> None:
-        super().__init__(installation_key, provisioning, refresh_seconds, working_keys_per_area, usage_limit, fips)
+        settings = Settings(
+            refresh_seconds=refresh_seconds,
+            working_keys_per_area=working_keys_per_area,
+            usage_limit=usage_limit,
+            working_key_days=working_key_days,
+            master_key_days=master_key_days,
+            removal_delay=removal_delay,
+            actor=default_actor() if actor is None else actor,
+            anchor=None if anchor is None else Path(anchor),
+        )
+        policy = Policy(provisioning or Provisioning.default(), fips)
+        super().__init__(Identity(installation_key, tuple(also), policy, settings.actor), settings)
         self.update_limit = update_limit
         self._engine: Engine | None = None
         self._has_warned = False
-        self._warn_of_legacy(self.policy.provisioning.weaknesses())
+        self._warn_of_legacy(policy.provisioning.weaknesses())
+
+    @property
+    def installation_key(self) -> InstallationKey:
+        """The root of all keys."""
+        return self.identity.key
 
     def attach(self, engine: "Engine | AsyncEngine") -> None:
         """Use this ring for all statements of *engine*.
@@ -120,8 +163,7 @@ class KeyRing(Ring):
 
         def work(connection: Connection) -> Any:
             require_supported(connection.dialect)
-            per_area = self.working_keys_per_area
-            return initialize(connection, self.installation_key, self.policy, columns, per_area, lost)
+            return initialize(connection, self.identity, self.settings, columns, lost)
 
         private = _private_connection(sync_bind)
         if private is None:
@@ -180,8 +222,7 @@ class KeyRing(Ring):
         found = "; ".join(weaknesses)
         if found and not self._has_warned:
             self._has_warned = True
-            msg = f"{found}; `sa-keyvault provision` leads to AES-256 and SHA-256"
-            warnings.warn(msg, LegacyAlgorithmWarning, stacklevel=3)
+            warnings.warn(found, LegacyAlgorithmWarning, stacklevel=3)
 
     def _run(self, work: Callable[[Connection], _T]) -> _T:
         if self._private is not None:

@@ -26,6 +26,7 @@ __all__ = [
     "rewrapped",
     "signed_bytes",
     "timestamp",
+    "timestamp_of",
     "unwrap_working",
     "working_with_state",
 ]
@@ -41,10 +42,15 @@ def new_id() -> str:
 
 def timestamp() -> str:
     """Return now as UTC text, `2026-11-23T20:49:00Z`; text is the same on every database, so it can be signed."""
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return timestamp_of(datetime.datetime.now(datetime.UTC))
 
 
-@dataclass(frozen=True)
+def timestamp_of(time: datetime.datetime) -> str:
+    """Return a time as UTC text; such texts sort as their times do."""
+    return time.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True)
 class MasterRecord:
     """A master key without its secret, which is in its wraps.
 
@@ -52,6 +58,7 @@ class MasterRecord:
         id: 32 hex digits.
         store_id: Key store that it belongs to, 32 hex digits.
         created: UTC, ISO 8601.
+        changed: When its state changed last, likewise.
         epoch: Number of state changes so far, from 1.
         state: What it may do.
         former_state: The state that a disabled key came from, else empty.
@@ -62,6 +69,7 @@ class MasterRecord:
     id: str
     store_id: str
     created: str
+    changed: str
     epoch: int
     state: KeyState
     former_state: str
@@ -74,6 +82,7 @@ class MasterRecord:
             self.id.encode(),
             self.store_id.encode(),
             self.created.encode(),
+            self.changed.encode(),
             b"%d" % self.epoch,
             self.state.encode(),
             self.former_state.encode(),
@@ -134,7 +143,7 @@ class MasterSecret:
         return cls(suite, Secret(halves[0]), Secret(halves[1]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class WorkingRecord:
     """A working key with its wrapped secret.
 
@@ -144,6 +153,7 @@ class WorkingRecord:
         store_id: Key store that it belongs to.
         area: Part of the application's model that it serves.
         created: UTC, ISO 8601.
+        changed: When its state changed last, likewise.
         epoch: Number of state changes so far, from 1.
         state: What it may do.
         former_state: The state that a disabled key came from, else empty.
@@ -156,6 +166,7 @@ class WorkingRecord:
     store_id: str
     area: str
     created: str
+    changed: str
     epoch: int
     state: KeyState
     former_state: str
@@ -170,6 +181,7 @@ class WorkingRecord:
             self.store_id.encode(),
             self.area.encode(),
             self.created.encode(),
+            self.changed.encode(),
             b"%d" % self.epoch,
             self.state.encode(),
             self.former_state.encode(),
@@ -189,10 +201,12 @@ def signed_bytes(record: MasterRecord, fingerprint: str, algorithm: str, wrapped
 
 def new_master(store_id: str, suite: Suite) -> tuple[MasterRecord, MasterSecret]:
     """Make an active master key of a lineage of its own."""
+    now = timestamp()
     record = MasterRecord(
         id=new_id(),
         store_id=store_id,
-        created=timestamp(),
+        created=now,
+        changed=now,
         epoch=1,
         state=KeyState.ACTIVE,
         former_state="",
@@ -210,11 +224,13 @@ def next_master(record: MasterRecord, secret: MasterSecret, suite: Suite) -> tup
 
 def new_working(master: MasterRecord, secret: MasterSecret, area: str, suite: Suite) -> WorkingRecord:
     """Make an active working key of *area* under *master*."""
+    now = timestamp()
     record = WorkingRecord(
         number=secrets.randbelow(2**32 - 1) + 1,
         store_id=master.store_id,
         area=area,
-        created=timestamp(),
+        created=now,
+        changed=now,
         epoch=1,
         state=KeyState.ACTIVE,
         former_state="",
@@ -318,4 +334,4 @@ def working_with_state(record: WorkingRecord, master: MasterSecret, state: KeySt
 
 def _moved(record: _Record, state: KeyState) -> _Record:
     former = record.state.value if state is KeyState.DISABLED else ""
-    return replace(record, state=state, former_state=former, epoch=record.epoch + 1)
+    return replace(record, state=state, former_state=former, epoch=record.epoch + 1, changed=timestamp())

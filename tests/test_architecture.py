@@ -15,7 +15,7 @@ _PACKAGE = Path(sa_keyvault.__file__).parent
 _FLOORS = (
     ("errors",),
     ("secret", "binding", "suites", "envelope", "codec"),
-    ("states", "records", "private_file", "installation", "store", "keyring"),
+    ("states", "records", "private_file", "ledger", "installation", "store", "keyring"),
     ("dialects", "types", "statements", "door", "plugin"),
     ("administration",),
     ("cli",),
@@ -133,7 +133,16 @@ def test_no_cycle_at_all() -> None:
 
 def test_subpackages() -> None:
     """The parts that are packages of small modules are these."""
-    assert _SUBPACKAGES == ["administration", "cli", "installation", "keyring", "statements", "suites", "types"]
+    assert _SUBPACKAGES == [
+        "administration",
+        "cli",
+        "installation",
+        "keyring",
+        "statements",
+        "store",
+        "suites",
+        "types",
+    ]
 
 
 def test_cryptography_has_two_doors() -> None:

@@ -15,7 +15,7 @@ STORE_ID = "00112233445566778899aabbccddeeff"
 MASTER_ID = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
 KEY_NUMBER = 0x3ADE68B1
 AREA = "identities"
-CREATED = "2026-11-23T20:49:00Z"
+CREATED = CHANGED = "2026-11-23T20:49:00Z"
 EPOCH = 1
 STATE = "active"
 FORMER_STATE = ""
@@ -51,7 +51,7 @@ def compute() -> dict[str, bytes]:
     values: dict[str, bytes] = {}
     values["master secret"] = length_prefixed(WRAPPING_KEY, BINDING_KEY)
 
-    record = (str(KEY_NUMBER), STORE_ID, AREA, CREATED, str(EPOCH), STATE, FORMER_STATE, SUITE, MASTER_ID)
+    record = (str(KEY_NUMBER), STORE_ID, AREA, CREATED, CHANGED, str(EPOCH), STATE, FORMER_STATE, SUITE, MASTER_ID)
     fields = length_prefixed(*(field.encode() for field in record))
     values["record AAD"] = b"sa_keyvault/working-key/1\0" + fields
     values["wrapped"] = WRAP_NONCE + AESGCM(WRAPPING_KEY).encrypt(WRAP_NONCE, WORKING_SECRET, values["record AAD"])

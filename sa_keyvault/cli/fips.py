@@ -58,6 +58,6 @@ def _consequences(status: FipsStatus) -> Iterator[str]:
         return
     yield "No FIPS provider is active: KeyRing(..., fips='require') refuses to start."
     if not status.configuration:
-        yield "Set OPENSSL_CONF to a configuration that activates one, and OPENSSL_MODULES to the folder of fips.so."
+        yield "The how-to guide `Require FIPS` says where the module and its configuration belong."
         return
     yield "The configuration does not activate one: OpenSSL ignores a file that is missing or does not parse."

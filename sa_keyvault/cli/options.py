@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from sqlalchemy import Connection, create_engine
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from sa_keyvault.errors import ConfigurationError, KeyStoreError
 from sa_keyvault.installation import InstallationKey, passphrase_from_file
@@ -59,6 +59,28 @@ def read_key(installation_key: Path, passphrase_file: Path | None) -> Installati
     )
 
 
+def _engine(url: str) -> Engine:
+    try:
+        engine = create_engine(url, hide_parameters=True)
+    except ImportError as error:
+        msg = f"the URL names a driver that is not installed ({error.name}); install it"
+        raise ConfigurationError(msg) from None
+    except NoSuchModuleError:
+        msg = "the URL names a database or driver that SQLAlchemy does not know; write dialect+driver://…"
+        raise ConfigurationError(msg) from None
+    except (ArgumentError, TypeError, ValueError):
+        msg = "the URL of the database is none; write it as dialect+driver://user:password@host/database"
+        raise ConfigurationError(msg) from None
+    if engine.dialect.is_async:
+        msg = f"{engine.url.drivername} is an asyncio driver; name a synchronous one, for instance psycopg or pymysql"
+        raise ConfigurationError(msg)
+    file = engine.url.database
+    if engine.dialect.name == "sqlite" and file and not Path(file).exists():
+        msg = f"there is no SQLite file {file}; the application makes it, the command does not"
+        raise ConfigurationError(msg)
+    return engine
+
+
 @contextmanager
 def open_connection(url: str) -> Iterator[Connection]:
     """Open a connection in a transaction, which is committed if nothing is raised.
@@ -67,14 +89,7 @@ def open_connection(url: str) -> Iterator[Connection]:
         sa_keyvault.ConfigurationError: The URL is none.
         sa_keyvault.KeyStoreError: The database does not answer, or refuses a statement.
     """
-    try:
-        engine = create_engine(url, hide_parameters=True)
-    except ArgumentError:
-        msg = "the URL of the database is none; write it as dialect+driver://user:password@host/database"
-        raise ConfigurationError(msg) from None
-    except ImportError as error:
-        msg = f"the URL names a driver that is not installed ({error.name}); install it"
-        raise ConfigurationError(msg) from None
+    engine = _engine(url)
     try:
         with engine.begin() as connection:
             yield connection

@@ -2,7 +2,8 @@
 
 from sa_keyvault.installation.algorithms import SIGNATURES, WRAPPING
 from sa_keyvault.installation.keys import InstallationKey, SoftwareInstallationKey, fingerprint
-from sa_keyvault.installation.masters import resign_master, unwrap_master, wrap_master
+from sa_keyvault.installation.ledger import is_signed_by, public_key_of, sign_event, sign_store, verify_store
+from sa_keyvault.installation.masters import resign_master, unwrap_master, verify_master, wrap_master
 from sa_keyvault.installation.passphrase import Passphrase, new_passphrase, passphrase_from_file
 
 __all__ = [
@@ -12,9 +13,15 @@ __all__ = [
     "Passphrase",
     "SoftwareInstallationKey",
     "fingerprint",
+    "is_signed_by",
     "new_passphrase",
     "passphrase_from_file",
+    "public_key_of",
     "resign_master",
+    "sign_event",
+    "sign_store",
     "unwrap_master",
+    "verify_master",
+    "verify_store",
     "wrap_master",
 ]

@@ -42,8 +42,11 @@ def parse(data: bytes, passphrase: bytes, path: Path) -> rsa.RSAPrivateKey:
     """
     # each except clause ends before the raise: parsing errors may quote the file, or hold the passphrase
     problem = f"{path} does not open: wrong passphrase, or no encrypted PEM (PKCS#8) or PKCS#12 file"
-    if fips_status().is_enabled:
+    status = fips_status()
+    if status.is_enabled:
         problem = _problem_in_fips_mode(data, path)
+    if not status.has_approved:
+        problem = f"{path} does not open: no provider serves OpenSSL's FIPS mode (`sa-keyvault fips` says more)"
     with suppress(ValueError, TypeError, UnsupportedAlgorithm, InternalError):
         key: object
         if data.startswith(b"-----BEGIN"):

@@ -8,7 +8,7 @@ from sa_keyvault.installation.keys import InstallationKey
 from sa_keyvault.records import MasterRecord, MasterSecret, Wrap, signed_bytes
 from sa_keyvault.suites import Provisioning
 
-__all__ = ["resign_master", "unwrap_master", "wrap_master"]
+__all__ = ["resign_master", "unwrap_master", "verify_master", "wrap_master"]
 
 
 def wrap_master(record: MasterRecord, secret: MasterSecret, key: InstallationKey, provisioning: Provisioning) -> Wrap:
@@ -44,7 +44,19 @@ def unwrap_master(record: MasterRecord, wrap: Wrap, key: InstallationKey, provis
         sa_keyvault.ConfigurationError: It is signed with SHA-1 where SHA-256 is provisioned, or the record names
             a suite that is not there.
     """
-    wrapping, _, signature = wrap.algorithm.partition("+")
+    verify_master(record, wrap, key, provisioning)
+    suite = provisioning.suite_named(record.suite)
+    return MasterSecret.from_secret(key.unwrap(wrap.wrapped, wrap.algorithm.partition("+")[0]), suite)
+
+
+def verify_master(record: MasterRecord, wrap: Wrap, key: InstallationKey, provisioning: Provisioning) -> None:
+    """Verify that *key* signed record and wrap, with an algorithm that is provisioned.
+
+    Raises:
+        sa_keyvault.KeyRecordError: It did not, or they were changed since.
+        sa_keyvault.ConfigurationError: They are signed with SHA-1 where SHA-256 is provisioned.
+    """
+    signature = wrap.algorithm.partition("+")[2]
     if signature == SIGNATURES["sha1"] and provisioning.hash != "sha1":
         msg = (
             f"master key {record.id} is signed with SHA-1, which a key ring that is provisioned with SHA-256 refuses; "
@@ -60,5 +72,3 @@ def unwrap_master(record: MasterRecord, wrap: Wrap, key: InstallationKey, provis
             "it was changed outside the library, or another installation wrote it"
         )
         raise KeyRecordError(msg) from None
-    suite = provisioning.suite_named(record.suite)
-    return MasterSecret.from_secret(key.unwrap(wrap.wrapped, wrapping), suite)

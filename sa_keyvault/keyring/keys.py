@@ -1,6 +1,6 @@
 """The keys of one store as they were last read back: which may seal, which may open, and their ciphers."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from sa_keyvault.binding import Binding
@@ -13,6 +13,7 @@ from sa_keyvault.errors import (
     MalformedEnvelopeError,
 )
 from sa_keyvault.keyring.policy import Policy
+from sa_keyvault.ledger import StoreRecord
 from sa_keyvault.records import MasterRecord, MasterSecret, WorkingRecord, data_key
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import LEGACY_SUITES
@@ -66,8 +67,7 @@ class KeySet:
     """The committed keys of one store.
 
     Args:
-        store_id: The store.
-        version: Its version when they were read.
+        record: The store's own record when they were read.
         policy: What the ring accepts.
         masters: Master keys, by id.
         working: Working keys, by number.
@@ -75,20 +75,36 @@ class KeySet:
 
     def __init__(
         self,
-        store_id: str,
-        version: int,
+        record: StoreRecord,
         policy: Policy,
         masters: dict[str, Master],
         working: dict[int, WorkingRecord],
     ) -> None:
-        self.store_id = store_id
-        self.version = version
+        self.record = record
         self._policy = policy
         self._masters = masters
         self._working = working
-        self._active: dict[str, tuple[WorkingRecord, ...]] = {}
-        for record in working.values():
-            self._note_active(record)
+        self._has_own_master = any(self._is_provisioned(master) for master in masters.values())
+        self._active: dict[str, list[WorkingRecord]] = {}
+        for key in working.values():
+            self._note_active(key)
+
+    def without(self, numbers: Collection[int]) -> "KeySet":
+        """Return these keys without some working keys."""
+        if not numbers:
+            return self
+        kept = {number: record for number, record in self._working.items() if number not in numbers}
+        return KeySet(self.record, self._policy, self._masters, kept)
+
+    @property
+    def store_id(self) -> str:
+        """The store."""
+        return self.record.store_id
+
+    @property
+    def version(self) -> int:
+        """The store's version when they were read."""
+        return self.record.version
 
     def __contains__(self, number: int) -> bool:
         return number in self._working
@@ -107,8 +123,8 @@ class KeySet:
         """Return a working key, if it is one of these."""
         return self._working.get(number)
 
-    def active(self, area: str) -> tuple[WorkingRecord, ...]:
-        """Return the working keys of *area* that may seal, in the suite that is provisioned."""
+    def active(self, area: str) -> Sequence[WorkingRecord]:
+        """Return the working keys of *area* that may seal, of the suites that are provisioned."""
         return self._active.get(area, ())
 
     def sealing_masters(self) -> list[Master]:
@@ -134,12 +150,17 @@ class KeySet:
         return list(self._working.values())
 
     def weaknesses(self) -> Iterator[str]:
-        """Yield what is outdated about the keys in use."""
+        """Yield what is outdated about the keys, each with the way out."""
         masters = [master.record for master in self._masters.values()]
         keys: list[MasterRecord | WorkingRecord] = [*self._working.values(), *masters]
-        count = sum(key.suite in LEGACY_SUITES and key.state is not KeyState.REMOVED for key in keys)
-        if count:
-            yield f"{count} keys of 3DES are still in use, which NIST disallows for encryption after 2023"
+        states = [key.state for key in keys if key.suite in LEGACY_SUITES and key.state is not KeyState.REMOVED]
+        if active := states.count(KeyState.ACTIVE):
+            yield (
+                f"{active} active keys are of 3DES, which NIST disallows for encryption after 2023; "
+                "`sa-keyvault provision` leads to AES-256"
+            )
+        elif states:
+            yield f"{len(states)} keys of 3DES are left; re-encrypt the values under them, and remove them"
 
     def sealer(self, record: WorkingRecord, binding: Binding) -> Sealer:
         """Return the function that seals values of one column under a working key of these."""
@@ -163,13 +184,20 @@ class KeySet:
         key = data_key(record, suite, self._secret_of(record), binding)
         return opener(suite, suite.cipher(key))
 
+    def _is_provisioned(self, master: Master) -> bool:
+        suite = self._policy.provisioning.master_suite.name
+        return master.record.state.may_seal and master.secret is not None and master.record.suite == suite
+
     def _note_active(self, record: WorkingRecord) -> None:
         master = self._masters.get(record.master_id)
-        seals = master is not None and master.secret is not None and master.record.state.may_seal
-        seals = seals and record.state is KeyState.ACTIVE
+        if master is None or master.secret is None or not master.record.state.may_seal:
+            return
         is_provisioned = record.suite == self._policy.provisioning.working_suite.name
-        if seals and is_provisioned and record.store_id == self.store_id:
-            self._active[record.area] = (*self.active(record.area), record)
+        # under a weaker master key than the provisioned one a working key has its strength only
+        is_under_own = self._is_provisioned(master) or not self._has_own_master
+        seals = record.state is KeyState.ACTIVE and is_provisioned and is_under_own
+        if seals and record.store_id == self.store_id:
+            self._active.setdefault(record.area, []).append(record)
 
     def _require_opening(self, record: WorkingRecord) -> None:
         if not isinstance(record.state, KeyState) or record.store_id != self.store_id:

@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from sqlalchemy import Connection
 
@@ -23,15 +23,15 @@ from sa_keyvault.errors import (
     KeyStoreError,
     UnsupportedStatementError,
 )
-from sa_keyvault.installation import InstallationKey
+from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, number_in
+from sa_keyvault.keyring.loading import load_keys
 from sa_keyvault.keyring.making import make_working
-from sa_keyvault.keyring.policy import Policy
-from sa_keyvault.keyring.startup import load_keys
+from sa_keyvault.keyring.settings import Settings
 from sa_keyvault.keyring.transaction import TransactionState, find_state, state_of
 from sa_keyvault.keyring.usage import Usage
 from sa_keyvault.records import WorkingRecord
-from sa_keyvault.suites import Fips, Provisioning, Suite
+from sa_keyvault.suites import Suite
 
 if TYPE_CHECKING:
     from sa_keyvault.keyring.private import PrivateConnection
@@ -40,45 +40,27 @@ __all__ = ["Ring"]
 
 _MISS_SECONDS = 1.0
 _MAX_MISSES = 1024
+_SHARES = 16  # transactions that may overdraw a key at the same time, without reaching the limit of its suite
 
 
 class Ring:
     """The keys of one store, in one process.
 
     Args:
-        installation_key: The root of all keys.
-        provisioning: Algorithms of new keys.
-        refresh_seconds: After how long a change of key states made elsewhere is noticed at the latest.
-        working_keys_per_area: How many active keys share the new values of an area.
-        usage_limit: How much a working key seals at most before a new one follows it, in the unit of its suite
-            (messages, or blocks of 8 bytes for 3DES); never more than half of what the suite allows.
-        fips: `"require"` refuses to start unless OpenSSL runs a FIPS provider, and refuses what is not approved.
+        identity: Who the ring is to the key store.
+        settings: What it is told to do.
     """
 
-    def __init__(
-        self,
-        installation_key: InstallationKey,
-        provisioning: Provisioning | None = None,
-        refresh_seconds: float = 30.0,
-        working_keys_per_area: int = 1,
-        usage_limit: int | None = None,
-        fips: Fips = "off",
-    ) -> None:
-        _require_positive(working_keys_per_area=working_keys_per_area, usage_limit=usage_limit)
-        if refresh_seconds < 0:
-            msg = f"refresh_seconds={refresh_seconds} is negative"
-            raise ConfigurationError(msg)
-        self.installation_key = installation_key
-        self.policy: Policy = Policy(provisioning or Provisioning.default(), fips)
-        self.refresh_seconds = refresh_seconds
-        self.working_keys_per_area = working_keys_per_area
-        self.usage_limit = usage_limit
+    def __init__(self, identity: Identity, settings: Settings) -> None:
+        self.identity = identity
+        self.settings = settings
         self._keys: KeySet | None = None
         self._private: PrivateConnection | None = None
         self._layouts: dict[tuple[str, Binding], Layouts] = {}
         self._sealers: dict[tuple[int, Binding], Sealer] = {}
         self._usage = Usage()
         self._worn: set[int] = set()
+        self._measured: set[str] = set()
         self._uncommitted: dict[int, WorkingRecord] = {}
         self._unpublished: set[int] = set()
         self._misses: dict[int, float] = {}
@@ -86,7 +68,7 @@ class Ring:
         self._attempt_at = self._deadline = 0.0
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {self.installation_key!r}>"
+        return f"<{type(self).__name__}: {self.identity.key!r}>"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         msg = "a key ring can be neither pickled nor copied; make one in each process"
@@ -148,9 +130,9 @@ class Ring:
         )
 
     def _allot(self, area: str, sizes: Sequence[int], connection: Connection) -> list[tuple[WorkingRecord, int]]:
-        suite = self.policy.provisioning.working_suite
+        suite = self._suite
         costs = [suite.usage(size) for size in sizes]
-        limit = self._limit(suite)
+        limit = self.settings.limit_of(suite)
         _require_fit(area, suite, sizes, costs, limit)
         parts: list[tuple[WorkingRecord, int]] = []
         done = 0
@@ -166,16 +148,20 @@ class Ring:
 
     def _grant(self, record: WorkingRecord, costs: Sequence[int], limit: int, connection: Connection) -> int:
         """Return how many messages of these *costs*, from the first on, a key may still seal."""
-        wanted = sum(costs)
-        granted = self._usage.take(connection, str(record.number), wanted, limit)
+        wanted, state = sum(costs), state_of(connection)
+        # nobody else knows a key that was made in this transaction
+        share = limit if record.number in state.created else _share_of(self._suite)
+        granted, is_worn = self._usage.take(connection, str(record.number), wanted, limit, share)
         if granted == wanted:
             return len(costs)
-        self._worn.add(record.number)
+        if is_worn:
+            self._worn.add(record.number)
+        state.spent.add(record.number)
         return bisect.bisect_right(list(itertools.accumulate(costs)), granted)
 
-    def _limit(self, suite: Suite) -> int:
-        half = suite.usage_limit // 2
-        return half if self.usage_limit is None else min(half, self.usage_limit)
+    @property
+    def _suite(self) -> Suite:
+        return self.identity.policy.provisioning.working_suite
 
     def _sealer(self, record: WorkingRecord, binding: Binding) -> Sealer:
         seal = self._sealers.get((record.number, binding))
@@ -186,28 +172,46 @@ class Ring:
         return seal
 
     def _sealing_records(self, area: str, connection: Connection) -> list[WorkingRecord]:
+        self._measure(area, connection)
         records = self._known_records(area, connection)
-        if len(records) < self.working_keys_per_area:
+        if len(records) < self.settings.working_keys_per_area:
             self._adopt_committed(area, connection)
             records = self._known_records(area, connection)
-        missing = self.working_keys_per_area - len(records)
+        missing = self.settings.working_keys_per_area - len(records)
         return records + [self._create_working(area, connection) for _ in range(missing)]
 
     def _known_records(self, area: str, connection: Connection) -> list[WorkingRecord]:
         state = find_state(connection)
         own = [record for record in state.created.values() if record.area == area] if state else []
+        out = self._worn | state.spent if state else self._worn
         records = [*self._require_keys().active(area), *own]
-        return [record for record in records if record.number not in self._worn]
+        return [record for record in records if record.number not in out and not self.settings.is_too_old(record)]
+
+    def _measure(self, area: str, connection: Connection) -> None:
+        """Find the worn ones among many keys by one query, where each would be asked for in its turn."""
+        active = self._require_keys().active(area)
+        if area in self._measured or len(active) <= self.settings.working_keys_per_area:
+            return
+        used, limit = store.total_usage(connection), self.settings.limit_of(self._suite)
+        spent = [record.number for record in active if used.get(str(record.number), 0) >= limit]
+        self._worn |= {number for number in spent if not self._usage.has_left(str(number))}
+        self._measured.add(area)
 
     def _adopt_committed(self, area: str, connection: Connection) -> None:
         """Take up keys of *area* that others have committed; those of this transaction are not committed."""
+        state = find_state(connection)
+        if state is not None and state.has_changed_keys:
+            return
         records = store.working_in_area(connection, area)
         others = [record for record in records if record.area == area and record.number not in self._uncommitted]
         self._adopt(others, lambda work: work(connection))
 
     def _create_working(self, area: str, connection: Connection) -> WorkingRecord:
-        suite, reserve = self.policy.provisioning.working_suite, partial(self._usage.take, connection)
-        record = make_working(connection, self._require_keys(), area, suite, reserve)
+
+        def reserve(key_id: str, wanted: int, limit: int) -> int:
+            return self._usage.take(connection, key_id, wanted, limit, max(wanted, limit // _SHARES)).amount
+
+        record = make_working(connection, self._require_keys(), area, self.identity, reserve)
         state_of(connection).created[record.number] = record
         self._uncommitted[record.number] = record
         return record
@@ -223,34 +227,47 @@ class Ring:
             # a statement that needs a key says so; others, such as those of create_all(), are none of the ring's
             return
         # others go on meanwhile with what is not yet too old, so that nobody waits for this thread
-        self._attempt_at = now + self.refresh_seconds / 4
+        self._attempt_at = now + self.settings.refresh_seconds / 4
         self._read(connection, self._catch_up)
 
     def _read(self, connection: Connection, work: Callable[[Connection], None]) -> None:
         if self._private is None:
-            work(connection)
+            self._read_here(connection, work)
             return
         try:
             self._private.run(work)
         except KeyStoreError:
             if connection.dialect.name == "sqlite":
                 # the caller's own exclusive lock keeps the private connection out
-                work(connection)
+                self._read_here(connection, work)
             elif time.monotonic() >= self._deadline:
                 raise
+
+    @staticmethod
+    def _read_here(connection: Connection, work: Callable[[Connection], None]) -> None:
+        """Read on the caller's connection, unless its transaction has changed keys and may still be rolled back."""
+        state = find_state(connection)
+        if state is None or not state.has_changed_keys:
+            work(connection)
 
     def _catch_up(self, connection: Connection) -> None:
         started = time.monotonic()
         keys = self._require_keys()
-        row = store.store_row(connection)
-        if row is None or row[0] != keys.store_id:
+        record = store.store_record(connection)
+        if record is None or record.store_id != keys.store_id:
             msg = f"the key store {keys.store_id} is gone; restore it from a backup"
             raise KeyStoreError(msg)
-        if row[1] != keys.version:
-            self._use(load_keys(connection, self.installation_key, self.policy))
+        if record.version < keys.version:
+            msg = (
+                f"the key store went back from version {keys.version} to {record.version}: an older one was put in its "
+                "place; restore the newest backup"
+            )
+            raise KeyStoreError(msg)
+        if record != keys.record:
+            self._use(load_keys(connection, self.identity))
         self._publish(connection)
-        self._attempt_at = started + self.refresh_seconds / 2
-        self._deadline = started + self.refresh_seconds
+        self._attempt_at = started + self.settings.refresh_seconds / 2
+        self._deadline = started + self.settings.refresh_seconds
 
     def _publish(self, connection: Connection) -> None:
         unpublished, self._unpublished = self._unpublished, set()
@@ -261,14 +278,16 @@ class Ring:
 
     def _adopt(self, records: list[WorkingRecord], run: Callable[[Callable[[Connection], KeySet]], KeySet]) -> None:
         if not all(self._require_keys().knows_master(record) for record in records):
-            self._use(run(lambda connection: load_keys(connection, self.installation_key, self.policy)))
+            self._use(run(lambda connection: load_keys(connection, self.identity)))
         for record in records:
             self._require_keys().add(record)
 
     def _use(self, keys: KeySet) -> None:
-        self._keys = keys
+        # read on a caller's connection, they may hold what its transaction made and may still roll back
+        self._keys = keys.without(self._uncommitted.keys())
         self._sealers.clear()
         self._worn.clear()
+        self._measured.clear()
         self._misses.clear()
         for layouts in self._layouts.values():
             layouts.clear()
@@ -302,7 +321,7 @@ class Ring:
                 "or a deadlock); roll back and run the transaction again"
             )
             raise KeyStoreError(msg, key_number=min(gone))
-        self._usage.await_commit(state, store.existing_usage(connection, state.reservations))
+        self._usage.before_commit(connection, state)
         self._unpublished.update(state.created)
 
     def after_transaction(self, state: TransactionState | None) -> None:
@@ -317,6 +336,11 @@ class Ring:
             self._uncommitted.pop(number, None)
 
 
+def _share_of(suite: Suite) -> int:
+    """Return how much of a key one transaction may reserve: the other half of the limit is the margin for many."""
+    return max(1, suite.usage_limit // 2 // _SHARES)
+
+
 def _require_fit(area: str, suite: Suite, sizes: Sequence[int], costs: Sequence[int], limit: int) -> None:
     cost = max(costs, default=0)
     if cost <= limit:
@@ -327,10 +351,3 @@ def _require_fit(area: str, suite: Suite, sizes: Sequence[int], costs: Sequence[
         "store it in parts, or provision AES (`sa-keyvault provision`)"
     )
     raise EncodingError(msg, area=area, size=size)
-
-
-def _require_positive(**values: Any) -> None:
-    for name, value in values.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
-            msg = f"{name}={value!r} must be a whole number of at least 1"
-            raise ConfigurationError(msg)

@@ -20,12 +20,14 @@ class TransactionState:
         created: Working keys made in this transaction, by number.
         reservations: Key and amount of each usage reservation made in it, by reservation id.
         unsealed: Rows that were inserted with a pending envelope and are not sealed yet.
+        spent: Numbers of the working keys of which it has had its share.
         has_changed_keys: Whether an administrative operation runs in it.
     """
 
     created: dict[int, WorkingRecord] = field(default_factory=dict)
     reservations: dict[str, tuple[str, int]] = field(default_factory=dict)
     unsealed: int = 0
+    spent: set[int] = field(default_factory=set)
     has_changed_keys: bool = False
 
 

@@ -10,6 +10,7 @@ import os
 import threading
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -17,10 +18,22 @@ from sa_keyvault import store
 from sa_keyvault.keyring.transaction import TransactionState, state_of
 from sa_keyvault.records import new_id
 
-__all__ = ["Usage", "reserve"]
+__all__ = ["Grant", "Usage", "reserve"]
 
 _FIRST_PORTION = 2**8
 _LARGEST_PORTION = 2**16
+
+
+class Grant(NamedTuple):
+    """What may be used of a key now.
+
+    Attributes:
+        amount: How much, at most what was wanted.
+        is_worn: Whether it is less because nothing is left of the key; else the transaction has had its share.
+    """
+
+    amount: int
+    is_worn: bool
 
 
 class Usage:
@@ -41,23 +54,31 @@ class Usage:
         self._lost: defaultdict[str, int] = defaultdict(int)
         self._awaited: dict[str, tuple[str, int]] = {}
 
-    def take(self, connection: Connection, key_id: str, wanted: int, limit: int) -> int:
-        """Return how much of the use that is *wanted* a key still has.
+    def take(self, connection: Connection, key_id: str, wanted: int, limit: int, share: int) -> Grant:
+        """Take of what a key may still be used.
 
         Args:
             connection: The caller's connection; a reservation becomes part of its transaction.
             key_id: Number of a working key in decimal, or id of a master key.
             wanted: How much it is to be used now.
             limit: How much it may be used in all.
+            share: How much one transaction may reserve: others do not see it before it is committed, so that
+                many at once could overdraw the key.
         """
         if os.getpid() != self._process:
             # a forked child that counted on within its parent's portion would spend it twice
             self._start()
         granted = self._from_portion(key_id, wanted)
-        if granted < wanted:
-            self._reserve(connection, key_id, wanted - granted, limit)
-            granted += self._from_portion(key_id, wanted - granted)
-        return granted
+        if granted == wanted:
+            return Grant(granted, is_worn=False)
+        is_worn = self._reserve(connection, key_id, wanted - granted, limit, share)
+        granted += self._from_portion(key_id, wanted - granted)
+        return Grant(granted, is_worn and granted < wanted)
+
+    def has_left(self, key_id: str) -> bool:
+        """Whether this process has reserved use of a key that it has not spent."""
+        with self._lock:
+            return self._left[key_id] > 0
 
     def _from_portion(self, key_id: str, wanted: int) -> int:
         with self._lock:
@@ -65,30 +86,48 @@ class Usage:
             self._left[key_id] -= granted
         return granted
 
-    def _reserve(self, connection: Connection, key_id: str, needed: int, limit: int) -> None:
+    def _reserve(self, connection: Connection, key_id: str, needed: int, limit: int, share: int) -> bool:
+        """Reserve a portion; return whether nothing is left of the key afterwards."""
         self._settle(connection)
+        used = store.usage(connection, key_id)
+        reservations = state_of(connection).reservations
+        own = sum(amount for reserved, amount in reservations.values() if reserved == key_id)
         with self._lock:
             lost = self._lost.pop(key_id, 0)
             size = max(self._portion[key_id], needed)
             self._portion[key_id] = min(self._portion[key_id] * 2, _LARGEST_PORTION)
-        amount = max(0, min(size, limit - store.usage(connection, key_id) - lost))
+        amount = max(0, min(size, limit - used - lost, share - own))
         if amount + lost:
-            reservation = new_id()
-            store.add_usage(connection, reservation, key_id, amount + lost)
-            state_of(connection).reservations[reservation] = (key_id, amount + lost)
+            self._write(connection, reservations, key_id, amount + lost)
         with self._lock:
             self._left[key_id] += amount
+        return used + lost + amount >= limit
 
-    def await_commit(self, state: TransactionState, written: set[str]) -> None:
-        """Take the reservations of a transaction that is about to be committed; the COMMIT may still fail.
+    @staticmethod
+    def _write(connection: Connection, reservations: dict[str, tuple[str, int]], key_id: str, amount: int) -> None:
+        reservation = new_id()
+        store.add_usage(connection, reservation, key_id, amount)
+        reservations[reservation] = (key_id, amount)
+
+    def before_commit(self, connection: Connection, state: TransactionState) -> None:
+        """Write down what a transaction has spent that is about to be committed; the COMMIT may still fail.
+
+        Reservations that were rolled back to a savepoint are written again, and so is what others have lost.
 
         Args:
+            connection: The transaction's.
             state: The transaction's; it has no reservations afterwards.
-            written: Ids of those that it still has; the others were rolled back to a savepoint.
         """
+        gone = state.reservations.keys() - store.existing_usage(connection, state.reservations)
+        for id_ in gone:
+            store.add_usage(connection, id_, *state.reservations[id_])
         with self._lock:
-            self._awaited.update({id_: state.reservations.pop(id_) for id_ in written})
-        self.forget(state)
+            lost, self._lost = self._lost, defaultdict(int)
+        for key_id, amount in lost.items():
+            self._write(connection, state.reservations, key_id, amount)
+        with self._lock:
+            self._awaited.update(state.reservations)
+            state.reservations.clear()
 
     def forget(self, state: TransactionState) -> None:
         """Count the reservations of a transaction that did not last: their use is spent all the same."""

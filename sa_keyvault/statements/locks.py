@@ -17,10 +17,7 @@ def require_transaction(connection: Connection, table: Table) -> None:
     Raises:
         sa_keyvault.UnsupportedStatementError: The connection commits every statement.
     """
-    level = connection.get_execution_options().get("isolation_level")
-    if level is None:
-        level = getattr(connection.dialect, "_on_connect_isolation_level", None)
-    if level == "AUTOCOMMIT" and connection.dialect.name != "sqlite":
+    if store.is_autocommit(connection) and connection.dialect.name != "sqlite":
         raise _autocommit(table)
 
 

@@ -1,7 +1,7 @@
 """The algorithms: every symmetric primitive that the library uses, and how they are chosen."""
 
 from sa_keyvault.suites.aes_gcm import AES_256_GCM, Aes256Gcm
-from sa_keyvault.suites.derivation import derive, random_secret
+from sa_keyvault.suites.derivation import derive, random_secret, sha256_hex
 from sa_keyvault.suites.fips import Fips, FipsStatus, fips_status, require_fips
 from sa_keyvault.suites.protocol import AUTHENTICATION_FAILURES, MAX_BODY_OVERHEAD, Cipher, Operation, Suite
 from sa_keyvault.suites.provisioning import HashName, Provisioning
@@ -27,4 +27,5 @@ __all__ = [
     "fips_status",
     "random_secret",
     "require_fips",
+    "sha256_hex",
 ]

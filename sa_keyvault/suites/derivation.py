@@ -1,14 +1,14 @@
-"""Where keys come from: the operating system's generator, and HKDF."""
+"""Where keys come from, the operating system's generator and HKDF; and the hash of records."""
 
 import os
 
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sa_keyvault.binding import length_prefixed
 from sa_keyvault.secret import Secret
 
-__all__ = ["derive", "random_secret"]
+__all__ = ["derive", "random_secret", "sha256_hex"]
 
 
 def random_secret(size: int) -> Secret:
@@ -30,3 +30,10 @@ def derive(secret: Secret, *, salt: Secret, purpose: tuple[bytes, ...], size: in
     """
     kdf = HKDF(algorithm=SHA256(), length=size, salt=salt.expose(), info=length_prefixed(*purpose))
     return Secret(kdf.derive(secret.expose()))
+
+
+def sha256_hex(data: bytes) -> str:
+    """Return SHA-256 (FIPS 180-4) of *data*, 64 hex digits."""
+    digest = Hash(SHA256())
+    digest.update(data)
+    return digest.finalize().hex()

@@ -80,6 +80,6 @@ def require_fips(provisioning: Provisioning) -> None:
     if not status.is_active:
         msg = (
             f"FIPS is required, and {status.library} runs no FIPS provider; "
-            "activate one through OPENSSL_CONF and OPENSSL_MODULES (`sa-keyvault fips` shows what is missing)"
+            "activate one, as the how-to guide `Require FIPS` says (`sa-keyvault fips` shows what is missing)"
         )
         raise ConfigurationError(msg)

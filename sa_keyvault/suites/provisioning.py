@@ -7,7 +7,8 @@ from typing import Literal, get_args
 
 from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.suites.aes_gcm import AES_256_GCM
-from sa_keyvault.suites.protocol import MAX_BODY_OVERHEAD, Suite
+from sa_keyvault.suites.derivation import random_secret
+from sa_keyvault.suites.protocol import AUTHENTICATION_FAILURES, MAX_BODY_OVERHEAD, Suite
 from sa_keyvault.suites.triple_des import TRIPLE_DES_SHA1, TRIPLE_DES_SHA256, TripleDesCbcHmac
 
 __all__ = ["HashName", "Provisioning"]
@@ -17,6 +18,7 @@ HashName = Literal["sha256", "sha1"]
 _TRIPLE_DES: Mapping[HashName, Suite] = {"sha256": TRIPLE_DES_SHA256, "sha1": TRIPLE_DES_SHA1}
 _BUILT_IN: Mapping[str, Suite] = {suite.name: suite for suite in (AES_256_GCM, TRIPLE_DES_SHA256, TRIPLE_DES_SHA1)}
 
+_TEST_SIZES = (0, 1, 63, 1000)  # bytes
 _MAX_NAME = 32  # characters, the width of the column `suite`
 _MAX_KEY_SIZE = 128  # bytes; wrapped, it fits the column `wrapped`
 
@@ -86,12 +88,13 @@ class Provisioning:
         if any(isinstance(suite, TripleDesCbcHmac) for suite in chosen):
             yield (
                 "3DES has 112 bits of strength, and so has all that is under a 3DES key, AES keys included; "
-                "NIST disallows it for encryption after 2023 (SP 800-131A revision 2)"
+                "NIST disallows it for encryption after 2023 (SP 800-131A revision 2); "
+                "`sa-keyvault provision` leads to AES-256"
             )
         if self.hash == "sha1":
             yield (
                 "SHA-1 signatures can be forged at some expense; NIST disallows them since 2014 (SP 800-131A) "
-                "and withdraws SHA-1 by the end of 2030"
+                "and withdraws SHA-1 by the end of 2030; `sa-keyvault provision` leads to SHA-256"
             )
 
     @cached_property
@@ -117,7 +120,9 @@ def _require_usable(suites: tuple[Suite, ...]) -> None:
     taken = {*_BUILT_IN, "aes", "3des"}
     for suite in suites:
         problem = None
-        if suite.name in taken:
+        if suite.name != str(suite.name):
+            problem = "has a name that is no text"
+        elif suite.name in taken:
             problem = "has a name that is taken"
         elif not 0 < len(suite.name) <= _MAX_NAME or not suite.name.isascii():
             problem = f"has a name that is not 1 to {_MAX_NAME} ASCII characters long"
@@ -127,7 +132,29 @@ def _require_usable(suites: tuple[Suite, ...]) -> None:
             problem = f"adds more than {MAX_BODY_OVERHEAD} bytes to a value"
         elif suite.usage(0) < 1 or suite.usage_limit // 2 < suite.usage(suite.key_size):
             problem = f"has a limit of {suite.usage_limit}, half of which does not cover one message"
+        else:
+            problem = _self_test(suite)
         if problem:
             msg = f"the cipher suite {suite.name!r} {problem}"
             raise ConfigurationError(msg)
         taken.add(suite.name)
+
+
+def _self_test(suite: Suite) -> str | None:
+    """Return what is wrong with a suite that is tried out once, before values are stored that would never open."""
+    cipher, aad = suite.cipher(random_secret(suite.key_size)), b":1"
+    for size in _TEST_SIZES:
+        nonce, plaintext = random_secret(suite.nonce_size).expose(), bytes(size)
+        sealed = cipher.seal(nonce, plaintext, aad)
+        if len(nonce) + len(sealed) != suite.body_size(size):
+            return f"makes bodies of {len(nonce) + len(sealed)} bytes, and not the {suite.body_size(size)} that it says"
+        if cipher.open(nonce, sealed, aad) != plaintext:
+            return "does not open what it has sealed"
+        forged = sealed[:-1] + bytes([sealed[-1] ^ 1])
+        for attempt in ((nonce, forged, aad), (nonce, sealed, b":2"), (nonce, sealed[:-1], aad)):
+            try:
+                cipher.open(*attempt)
+            except AUTHENTICATION_FAILURES:
+                continue
+            return "opens what was forged, or was sealed for another row"
+    return None

@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from conformance.searching import opening_function
 from sa_keyvault import Encrypted, InstallationKey, KeyRing
-from sa_keyvault.keyring.startup import load_keys
+from sa_keyvault.keyring import load_keys
 from sa_keyvault.plugin import _has_ring
 
 __all__ = ["attach_rings"]
@@ -39,7 +39,7 @@ class _CopiedRing(KeyRing):
 
     def before_statement(self, connection: Connection) -> None:
         if self._keys is None:
-            self._use(load_keys(connection, self.installation_key, self.policy))
+            self._use(load_keys(connection, self.identity))
             self._attempt_at = self._deadline = float("inf")
         super().before_statement(connection)
 

@@ -12,6 +12,7 @@ from sa_keyvault import AuthenticationError, Encrypted
 from sa_keyvault.envelope import Layouts, open_envelope
 from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.keyring.policy import Policy
+from sa_keyvault.ledger import StoreRecord
 from sa_keyvault.records import (
     MasterRecord,
     MasterSecret,
@@ -48,6 +49,7 @@ claimant = Table(
     Column(example.COLUMN, Encrypted(String(254), area=example.AREA, bind_to=("city",))),
 )
 row = {"id": 12345, "city": "Zürich"}
+_STORE = StoreRecord(example.STORE_ID, 1, "", 0, "")
 _POLICY = Policy(Provisioning.default(), "off")
 
 
@@ -56,6 +58,7 @@ def _master() -> Master:
         id=example.MASTER_ID,
         store_id=example.STORE_ID,
         created=example.CREATED,
+        changed=example.CHANGED,
         epoch=1,
         state=KeyState.ACTIVE,
         former_state="",
@@ -71,6 +74,7 @@ def _working() -> WorkingRecord:
         store_id=example.STORE_ID,
         area=example.AREA,
         created=example.CREATED,
+        changed=example.CHANGED,
         epoch=example.EPOCH,
         state=KeyState(example.STATE),
         former_state=example.FORMER_STATE,
@@ -109,7 +113,7 @@ def _column() -> EncryptedColumn:
 
 
 def _layouts(column: EncryptedColumn) -> Layouts:
-    keys = KeySet(example.STORE_ID, 1, _POLICY, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
+    keys = KeySet(_STORE, _POLICY, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
     opener = keys.opener(_working(), example.AREA, column.binding)
     return Layouts(lambda _: (opener, True))
 
@@ -143,7 +147,7 @@ def test_package_seals_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the nonce of the example, the package makes the envelope of the example."""
     column = _column()
     monkeypatch.setattr("os.urandom", lambda size: example.NONCE[:size])
-    keys = KeySet(example.STORE_ID, 1, _POLICY, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
+    keys = KeySet(_STORE, _POLICY, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
     seal = keys.sealer(_working(), column.binding)
     plaintext = column.values.encode(example.VALUE)
     assert plaintext is not None
@@ -153,7 +157,18 @@ def test_package_seals_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_signed_bytes_are_as_written() -> None:
     """What the installation key signs begins with its purpose and holds every field behind its length (R-23)."""
     record = _master().record
-    fields = (record.id, record.store_id, record.created, "1", "active", "", record.suite, record.lineage, "f" * 64)
+    fields = (
+        record.id,
+        record.store_id,
+        record.created,
+        record.changed,
+        "1",
+        "active",
+        "",
+        record.suite,
+        record.lineage,
+        "f" * 64,
+    )
     expected = b"sa_keyvault/master-key/1\0" + example.length_prefixed(
         *(field.encode() for field in (*fields, "rsa")), b"wrapped"
     )

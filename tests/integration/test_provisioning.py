@@ -396,7 +396,7 @@ def test_legacy_warns_once(provisioning: Provisioning, make_ring: RingMaker, sql
     is_legacy = "3des" in (provisioning.master, provisioning.working) or provisioning.hash == "sha1"
     assert [LegacyAlgorithmWarning] * is_legacy == [one.category for one in caught]
     for one in caught:
-        assert str(one.message).endswith("`sa-keyvault provision` leads to AES-256 and SHA-256")
+        assert "`sa-keyvault provision` leads to " in str(one.message)
         assert one.filename.endswith("conftest.py")
 
 
@@ -405,7 +405,10 @@ def test_legacy_keys_in_the_store_warn(sqlite_url: URL, make_ring: RingMaker, ma
     old = make_ring(provisioning=Provisioning(working="3des"))
     old.initialize(make_engine(sqlite_url, old), Base.metadata)
     ring = make_ring()
-    with pytest.warns(LegacyAlgorithmWarning, match="2 keys of 3DES are still in use, .* after 2023; `sa-keyvault"):
+    with pytest.warns(
+        LegacyAlgorithmWarning,
+        match=r"^2 active keys are of 3DES, .*; `sa-keyvault provision`",
+    ):
         ring.initialize(make_engine(sqlite_url, ring), Base.metadata)
 
 

@@ -1,7 +1,8 @@
 """One model with columns of two areas, what is stored of it, and what other processes do with it."""
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,7 @@ from sqlalchemy import URL, Connection, LargeBinary, String, Table, create_engin
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Mapped, Session, mapped_column, registry
 
 from sa_keyvault import Encrypted, InstallationKey, KeyRing, new_passphrase, store
-from sa_keyvault.installation import unwrap_master
-from sa_keyvault.records import working_with_state
+from sa_keyvault.keyring import Identity, Operation, Policy, operation
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import Provisioning
 
@@ -19,6 +19,7 @@ __all__ = [
     "Base",
     "Claimant",
     "change_state",
+    "changing",
     "disable_in_process",
     "envelopes",
     "map_class",
@@ -66,17 +67,19 @@ def envelopes(connection: Connection, attribute: InstrumentedAttribute[Any] = Cl
 
 def change_state(connection: Connection, key: InstallationKey, area: str, state: KeyState) -> None:
     """Put the working keys of an area into another state, as an administrative operation does."""
-    masters = {record.id: record for record in store.masters(connection)}
-    # accepts every signature
-    accepting = Provisioning(hash="sha1")
-    secrets = {
-        wrap.master_id: unwrap_master(masters[wrap.master_id], wrap, key, accepting) for wrap in store.wraps(connection)
-    }
-    records = store.working_in_area(connection, area)
-    with store.locked(connection):
-        store.replace_working(
-            connection, [working_with_state(record, secrets[record.master_id], state) for record in records]
-        )
+    with changing(connection, key) as operation:
+        records = [record for record in operation.working.values() if record.area == area]
+        operation.move_working(records, state, f"working-key-{state}")
+
+
+@contextmanager
+def changing(connection: Connection, key: InstallationKey) -> Iterator[Operation]:
+    """Change keys as an administrative operation does, by an identity that accepts every signature."""
+    # the signatures stay what they are
+    algorithm = next(wrap.algorithm for wrap in store.wraps(connection) if wrap.fingerprint == key.fingerprint)
+    provisioning = Provisioning(hash="sha1" if algorithm.endswith("sha1") else "sha256")
+    with operation(connection, Identity(key, (), Policy(provisioning, "off"), "test")) as found:
+        yield found
 
 
 def run_processes(

@@ -110,8 +110,9 @@ def test_forbidden_transition(start: KeyState, former: KeyState | None, to: KeyS
 
 @pytest.mark.parametrize(("start", "former", "to"), _PERMITTED)
 def test_transition_keeps_what_names_the_key(start: KeyState, former: KeyState | None, to: KeyState) -> None:
-    """A transition changes state, former state, epoch and wrap, and nothing else (R-25)."""
-    record = _in_state(start, former)
+    """A transition changes state, former state, epoch, time of change and wrap, and nothing else (R-25)."""
+    record = replace(_in_state(start, former), changed="2001-01-01T00:00:00Z")
+    record = records._wrapped(record, _SECRET, random_secret(32))
     changed = records.working_with_state(record, _SECRET, to)
     kept = [name for name in _WORKING_FIELDS if getattr(changed, name) == getattr(record, name)]
     expected = {"number", "store_id", "area", "created", "suite", "master_id"}

@@ -7,11 +7,12 @@ from itertools import product
 import pytest
 from conftest import EngineMaker, RingMaker
 from sqlalchemy import URL, Engine, insert, select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
 from sqlalchemy.pool import StaticPool
 from support.leaks import marked
-from support.models import Base, Claimant, change_state, envelopes
+from support.models import Base, Claimant, change_state, changing, envelopes
 
 from sa_keyvault import (
     ConfigurationError,
@@ -20,14 +21,14 @@ from sa_keyvault import (
     KeyRing,
     KeyStateError,
     KeyStoreError,
+    KeyVaultError,
     Provisioning,
     store,
 )
 from sa_keyvault.administration import Provisioned, provision
 from sa_keyvault.envelope import key_number
-from sa_keyvault.installation import resign_master
-from sa_keyvault.records import master_with_state
 from sa_keyvault.states import KeyState
+from sa_keyvault.suites import Aes256Gcm
 
 pytestmark = pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
 
@@ -243,8 +244,8 @@ def test_edited_master_key_is_not_signed_anew(url: URL, make_ring: RingMaker, ma
     start(make_ring(provisioning=Provisioning.original()), url, make_engine)
     plain = make_engine(url)
     with plain.begin() as connection:
-        record, wrap = store.masters(connection)[0], store.wraps(connection)[0]
-        store.replace_master(connection, replace(record, created="2001-01-01T00:00:00Z"), wrap)
+        record = store.masters(connection)[0]
+        store.replace_master(connection, replace(record, created="2001-01-01T00:00:00Z"))
     with plain.connect() as connection, pytest.raises(KeyRecordError, match="is not signed by installation key"):
         provision(connection, make_ring())
 
@@ -256,11 +257,8 @@ def test_disabled_master_key(
     ring = make_ring(provisioning=Provisioning.original())
     start(ring, url, make_engine)
     plain = make_engine(url)
-    with plain.begin() as connection:
-        record, wrap = store.masters(connection)[0], store.wraps(connection)[0]
-        disabled = master_with_state(record, KeyState.DISABLED)
-        signed = resign_master(disabled, wrap, installation_key, Provisioning.original())
-        store.replace_master(connection, disabled, signed)
+    with plain.begin() as connection, changing(connection, installation_key) as operation:
+        operation.move_master(operation.active_masters()[0], KeyState.DISABLED, "master-key-disabled")
     with plain.connect() as connection, pytest.raises(KeyStateError, match="no master key is active, so nothing can"):
         provision(connection, make_ring())
 
@@ -278,3 +276,123 @@ def test_two_moves_at_once(url: URL, make_ring: RingMaker, make_engine: EngineMa
         one.commit()
         other.join()
     assert (1, Provisioned((), (), 0, (), ())) == (len(first.masters_made), found[0])
+
+
+@pytest.mark.parametrize("url", ["postgresql", "mariadb"], indirect=True)
+def test_older_snapshot(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A move in a transaction that has a snapshot from before another move is refused, and undoes nothing."""
+    start(make_ring(provisioning=Provisioning(master="3des")), url, make_engine)
+    plain, ring = make_engine(url, isolation_level="REPEATABLE READ"), make_ring()
+    with plain.connect() as old:
+        before = store.masters(old)
+        assert len(before) == 1
+        move(make_engine(url), ring)
+        if url.get_backend_name() == "postgresql":
+            with pytest.raises(OperationalError, match="could not serialize"):
+                provision(old, ring)
+        else:
+            with pytest.raises(KeyStoreError, match="the keys were changed since this transaction began"):
+                provision(old, ring)
+
+
+@pytest.mark.parametrize("url", ["postgresql", "mariadb"], indirect=True)
+def test_autocommit_is_refused(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A connection that commits every statement is refused: a crash in the middle would leave half a move."""
+    start(make_ring(provisioning=Provisioning(master="3des")), url, make_engine)
+    engine = make_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection, pytest.raises(KeyStoreError, match="is in AUTOCOMMIT mode"):
+        provision(connection, make_ring())
+
+
+def test_weaker_master_key_is_not_used(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A ring that is provisioned with AES seals under no working key that a 3DES master key wraps (R-12)."""
+    start(make_ring(provisioning=Provisioning(master="3des")), url, make_engine)
+    engine = start(make_ring(), url, make_engine)
+    fill(engine)
+    with make_engine(url).connect() as connection:
+        suites = {record.id: record.suite for record in store.masters(connection)}
+        masters = {record.number: suites[record.master_id] for record in store.working(connection)}
+        stored = envelopes(connection)
+    assert {"aes-256-gcm"} == {masters[key_number(one)] for one in stored}
+
+
+def test_sha1_does_not_come_back(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """Once SHA-1 was left, a record that is signed with it is refused by the move, too (A-31)."""
+    start(make_ring(provisioning=Provisioning(hash="sha1")), url, make_engine)
+    plain = make_engine(url)
+    with plain.connect() as connection:
+        (old,) = store.wraps(connection)
+    move(plain, make_ring())
+    with plain.begin() as connection:
+        store.replace_wraps(connection, [old])
+    with plain.connect() as connection, pytest.raises(ConfigurationError, match="signed with SHA-1"):
+        provision(connection, make_ring())
+
+
+def test_worn_successor_is_not_chosen(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """The newest master key of the wanted suite wraps what is moved, not one that is worn out."""
+    small = Provisioning(master="small", suites=(Aes256Gcm(name="small", usage_limit=200),))
+    ring = make_ring(provisioning=small)
+    start(ring, url, make_engine)
+    plain = make_engine(url)
+    with plain.begin() as connection:
+        (worn,) = store.masters(connection)
+        store.add_usage(connection, "0" * 32, worn.id, 100)
+    start(make_ring(provisioning=replace(small, master="3des")), url, make_engine)
+    start(make_ring(provisioning=small), url, make_engine)
+    with plain.begin() as connection:
+        assert len(provision(connection, ring).masters_retired) == 1
+    fill(start(make_ring(provisioning=small), url, make_engine))
+
+
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+def test_no_statement_sees_half_a_move(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A server that reads the key store while it is moved reads it again, and goes on."""
+    ring = make_ring(refresh_seconds=0)
+    engine = start(ring, url, make_engine)
+    fill(engine)
+    plain = make_engine(url)
+    choices = [make_ring(provisioning=Provisioning(master=master)) for master in ("3des", "aes")]
+    is_done = threading.Event()
+    failures: list[BaseException] = []
+
+    def read_on() -> None:
+        while not is_done.is_set():
+            try:
+                read(engine)
+            except KeyVaultError as error:
+                failures.append(error)
+
+    readers = [threading.Thread(target=read_on) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for turn in range(10):
+        move(plain, choices[turn % 2])
+    is_done.set()
+    for reader in readers:
+        reader.join()
+    assert failures == []
+
+
+def test_uncommitted_key_stays_with_its_transaction(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A key of an open transaction is not given to others when the key store is read on its connection (A-38)."""
+    if url.get_backend_name() == "sqlite":
+        pytest.skip("one writer at a time")
+    ring = make_ring(working_keys_per_area=2)
+    engine = start(ring, url, make_engine)
+    Base.metadata.create_all(engine)
+    other = make_ring(provisioning=Provisioning(master="3des"), working_keys_per_area=5)
+    with engine.connect() as open_one:
+        limited = [{"id": number, "email": marked("open")} for number in range(1, 3)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ring, "settings", replace(ring.settings, working_keys_per_area=3))
+            open_one.execute(insert(Claimant), limited)
+            start(other, url, make_engine)
+            patch.setattr(ring, "settings", replace(ring.settings, working_keys_per_area=4))
+            open_one.execute(insert(Claimant), [{"id": 3, "email": marked("open")}])
+            patch.undo()
+        with Session(engine) as session, session.begin():
+            session.add_all(Claimant(id=n, email=EMAILS[n]) for n in range(4, 20))
+        open_one.rollback()
+    fresh = start(make_ring(), url, make_engine)
+    assert read(fresh)[0] == {n: EMAILS[n] for n in range(4, 20)}

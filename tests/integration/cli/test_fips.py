@@ -17,7 +17,7 @@ OPENSSL_CONF        not set
 OPENSSL_MODULES     not set
 
 No FIPS provider is active: KeyRing(..., fips='require') refuses to start.
-Set OPENSSL_CONF to a configuration that activates one, and OPENSSL_MODULES to the folder of fips.so.
+The how-to guide `Require FIPS` says where the module and its configuration belong.
 """
 
 

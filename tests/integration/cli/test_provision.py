@@ -1,5 +1,7 @@
 """Transcripts of `sa-keyvault provision`."""
 
+from pathlib import Path
+
 import pytest
 from conftest import EngineMaker, RingMaker
 from sqlalchemy import URL, select
@@ -72,6 +74,7 @@ def url(request: pytest.FixtureRequest, sqlite_url: URL) -> URL:
 
 def test_no_store(sqlite_url: URL, run: Runner) -> None:
     """A database without a key store: an error and a hint on stderr, nothing on stdout, exit code 1."""
+    Path(str(sqlite_url.database)).touch()
     done = run("provision", url=sqlite_url)
     error = "sa-keyvault: error: the database has no initialized key store\n"
     hint = "sa-keyvault: hint: call ring.initialize(engine, metadata) at start-up\n"
@@ -82,10 +85,12 @@ def test_no_store(sqlite_url: URL, run: Runner) -> None:
     ("url", "error"),
     [
         ("nonsense", "the URL of the database is none"),
-        ("postgresql+nodriver://localhost/x", "the URL of the database is none"),
+        ("postgresql+nodriver://localhost/x", "the URL names a database or driver that SQLAlchemy does not know"),
+        ("postgresql+psycopg://localhost:port/x", "the URL of the database is none"),
+        ("postgresql+asyncpg://localhost/x", "postgresql+asyncpg is an asyncio driver"),
         ("oracle+oracledb://localhost/x", "the URL names a driver that is not installed (oracledb)"),
         ("postgresql+psycopg://127.0.0.1:1/none", "the database failed (OperationalError: "),
-        ("sqlite:////nowhere/none.db", "the database failed (OperationalError: unable to open database file)"),
+        ("sqlite:////nowhere/none.db", "there is no SQLite file /nowhere/none.db"),
     ],
 )
 def test_bad_url(url: str, error: str, run: Runner) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,14 +11,13 @@ from sqlalchemy import URL, Dialect, Engine, delete, event, insert, select, upda
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from support.databases import ASYNC_DRIVERS, database_url
 from support.leaks import marked
-from support.models import Base, Claimant, change_state, disable_in_process, envelopes, run_processes
+from support.models import Base, Claimant, change_state, changing, disable_in_process, envelopes, run_processes
 
 from sa_keyvault import InstallationKey, KeyNotFoundError, KeyRing, KeyStateError, KeyStoreError, store
 from sa_keyvault.envelope import key_number
-from sa_keyvault.installation import unwrap_master, wrap_master
 from sa_keyvault.records import new_master
 from sa_keyvault.states import KeyState
-from sa_keyvault.suites import AES_256_GCM, Provisioning
+from sa_keyvault.suites import AES_256_GCM
 
 EMAIL, OTHER = marked("email"), marked("other")
 NEVER = 10**6
@@ -83,14 +81,9 @@ def change(engine: Engine, key: InstallationKey, area: str, state: KeyState) -> 
 
 def change_master(engine: Engine, key: InstallationKey, state: KeyState) -> None:
     """Put the oldest master key into another state."""
-    with engine.begin() as connection:
-        record = store.masters(connection)[0]
-        wrap = next(wrap for wrap in store.wraps(connection) if wrap.master_id == record.id)
-        secret = unwrap_master(record, wrap, key, Provisioning.default())
-        former = record.state.value if state is KeyState.DISABLED else ""
-        record = replace(record, state=state, former_state=former, epoch=record.epoch + 1)
-        with store.locked(connection):
-            store.replace_master(connection, record, wrap_master(record, secret, key, Provisioning.default()))
+    with engine.begin() as connection, changing(connection, key) as operation:
+        oldest = next(iter(operation.masters.values()))
+        operation.move_master(oldest, state, f"master-key-{state}")
 
 
 # -- states ------------------------------------------------------------------------------------------------------------
@@ -210,17 +203,17 @@ def test_lost_store(ready: Engine, plain: Engine) -> None:
     """A key store that goes away, or is exchanged, under a running process stops it (R-44)."""
     table = store.tables.tables["keyvault_store"]
     with plain.begin() as connection:
-        before = store.store_row(connection)
+        before = store.store_record(connection)
         assert before is not None
         connection.execute(update(table).values(store_id="0" * 32))
-    with pytest.raises(KeyStoreError, match=f"{before[0]} is gone"):
+    with pytest.raises(KeyStoreError, match=f"{before.store_id} is gone"):
         emails(ready)
     with plain.begin() as connection:
         connection.execute(delete(table))
-    with pytest.raises(KeyStoreError, match=f"{before[0]} is gone"):
+    with pytest.raises(KeyStoreError, match=f"{before.store_id} is gone"):
         emails(ready)
     with plain.begin() as connection:
-        store.add_store(connection, before[0])
+        store.add_store(connection, before)
     assert emails(ready) == [EMAIL]
 
 
@@ -345,11 +338,8 @@ def test_miss_under_a_new_master(
     """A missed key whose master key was made since start-up brings that master key along."""
     slow = start(NEVER, None)
     change_master(plain, installation_key, KeyState.RETIRED)
-    with plain.begin() as connection:
-        row = store.store_row(connection)
-        assert row is not None
-        record, secret = new_master(row[0], AES_256_GCM)
-        store.add_master(connection, record, wrap_master(record, secret, installation_key, Provisioning.default()))
+    with plain.begin() as connection, changing(connection, installation_key) as operation:
+        operation.add_master(*new_master(operation.store_id, AES_256_GCM))
     add(start(0, None), 1)
     assert emails(slow) == [EMAIL]
 

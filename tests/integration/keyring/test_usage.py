@@ -8,17 +8,19 @@ import pytest
 from conftest import EngineMaker, RingMaker
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import URL, Connection, Engine, create_engine, func, insert, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, insert, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 from support.leaks import marked
 from support.models import Base, Claimant, envelopes, run_processes, write_in_process
 
-from sa_keyvault import InstallationKey, KeyRing, store
+from sa_keyvault import InstallationKey, KeyRing, Provisioning, store
+from sa_keyvault.dialects import ring_of
 from sa_keyvault.envelope import key_number
 from sa_keyvault.keyring.transaction import drop_state, state_of
 from sa_keyvault.keyring.usage import Usage
+from sa_keyvault.suites import Aes256Gcm
 
 EMAIL = marked("email")
 LIMIT = 20
@@ -222,13 +224,13 @@ def test_rolled_back_portion_is_spent(ready: Engine, plain: Engine) -> None:
 
 
 def test_portion_rolled_back_to_savepoint_is_spent(ready: Engine, plain: Engine) -> None:
-    """So is what was reserved in a savepoint, when the transaction around it is committed (R-6)."""
+    """What was reserved in a savepoint is counted by the commit of the transaction around it (R-6)."""
     with ready.begin() as connection:
         connection.execute(text("DELETE FROM claimant"))
         savepoint = connection.begin_nested()
         lost = first_portion(connection)
         savepoint.rollback()
-    require_spent(ready, plain, lost)
+    assert reserved(plain) == [lost]
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
@@ -267,6 +269,58 @@ def test_forked_child_reserves_anew(ready: Engine, plain: Engine) -> None:
     assert emails(ready) == [EMAIL] * 3
 
 
+def test_savepoint_that_was_rolled_back_is_counted(
+    url: URL, plain: Engine, make_ring: RingMaker, make_engine: EngineMaker
+) -> None:
+    """What a savepoint reserved and lost is written down when its transaction commits, for all processes (R-6)."""
+    for process in range(1, 4):
+        ring = make_ring()
+        engine = make_engine(url, ring)
+        ring.initialize(engine, Base.metadata)
+        with engine.begin() as connection:
+            savepoint = connection.begin_nested()
+            connection.execute(insert(Claimant), [{"id": 100 * process, "email": EMAIL}])
+            savepoint.rollback()
+            connection.execute(insert(Claimant), [{"id": 100 * process + 1, "email": EMAIL}])
+        assert reserved(plain) == [256] * process
+
+
+@pytest.mark.parametrize("url", ["postgresql", "mariadb"], indirect=True)
+def test_many_transactions_at_once_stay_within_the_suite(
+    url: URL, plain: Engine, make_ring: RingMaker, make_engine: EngineMaker
+) -> None:
+    """Transactions that do not see each other share the margin: no key reaches the limit of its suite (R-6)."""
+    suite = Aes256Gcm(name="small", usage_limit=320)
+    engines = []
+    for _ in range(4):
+        ring = make_ring(provisioning=Provisioning(working="small", suites=(suite,)))
+        engines.append(make_engine(url, ring))
+        ring.initialize(engines[-1], Base.metadata)
+    connections = [engine.connect() for engine in engines]
+    for place, connection in enumerate(connections):
+        rows = [{"id": 1000 * place + number, "email": EMAIL} for number in range(1, 161)]
+        connection.execute(insert(Claimant), rows)
+    for connection in connections:
+        connection.commit()
+        connection.close()
+    assert sealed(plain).total() == 4 * 160
+    assert max(sealed(plain).values()) <= 160
+
+
+def test_worn_keys_cost_one_query(url: URL, plain: Engine, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """However many keys of an area are worn, a new process finds that out by one query."""
+    ring = make_ring(usage_limit=1)
+    engine = make_engine(url, ring)
+    ring.initialize(engine, Base.metadata)
+    add(engine, 30)
+    late = make_engine(url, make_ring(usage_limit=1))
+    ring_of(late.dialect).initialize(late, Base.metadata)
+    statements: list[str] = []
+    event.listen(late, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
+    add(late, 1, 100)
+    assert len([one for one in statements if "keyvault_usage" in one]) < 10
+
+
 # -- one process's count -----------------------------------------------------------------------------------------------
 
 
@@ -285,7 +339,7 @@ def test_takes_no_more_than_the_limit(store_engine: Engine) -> None:
     """What is left of the limit is granted, and then nothing."""
     usage = Usage()
     with store_engine.begin() as connection:
-        assert [usage.take(connection, KEY_ID, 6, LIMIT) for _ in range(5)] == [6, 6, 6, 2, 0]
+        assert [usage.take(connection, KEY_ID, 6, LIMIT, LIMIT).amount for _ in range(5)] == [6, 6, 6, 2, 0]
         assert store.usage(connection, KEY_ID) == LIMIT
 
 
@@ -294,7 +348,7 @@ def test_portions_grow(store_engine: Engine) -> None:
     usage = Usage()
     with store_engine.begin() as connection:
         for _ in range(5000):
-            assert usage.take(connection, KEY_ID, 1, 2**31) == 1
+            assert usage.take(connection, KEY_ID, 1, 2**31, 2**31).amount == 1
         assert connection.execute(select(func.count()).select_from(RESERVATIONS)).scalar_one() <= 5
         assert store.usage(connection, KEY_ID) >= 5000
 
@@ -303,22 +357,22 @@ def test_keys_are_counted_apart(store_engine: Engine) -> None:
     """A message of one key is none of another."""
     usage = Usage()
     with store_engine.begin() as connection:
-        assert usage.take(connection, KEY_ID, LIMIT, LIMIT) == LIMIT
-        assert usage.take(connection, "6", LIMIT, LIMIT) == LIMIT
+        assert usage.take(connection, KEY_ID, LIMIT, LIMIT, LIMIT).amount == LIMIT
+        assert usage.take(connection, "6", LIMIT, LIMIT, LIMIT).amount == LIMIT
 
 
 def test_lost_portion_is_in_the_next_reservation(store_engine: Engine) -> None:
     """The reservation after a rollback contains the messages of the one that was lost."""
     usage = Usage()
     with store_engine.connect() as connection:
-        usage.take(connection, KEY_ID, 100, 2**31)
+        usage.take(connection, KEY_ID, 100, 2**31, 2**31)
         lost = store.usage(connection, KEY_ID)
         connection.rollback()
         state = drop_state(connection.info)
         assert state is not None
         usage.forget(state)
         assert store.usage(connection, KEY_ID) == 0
-        usage.take(connection, KEY_ID, lost, 2**31)
+        usage.take(connection, KEY_ID, lost, 2**31, 2**31)
         ((_, messages),) = state_of(connection).reservations.values()
         assert messages == store.usage(connection, KEY_ID) >= lost + 100
 
@@ -327,11 +381,11 @@ def test_kept_portion_is_not_counted_twice(store_engine: Engine) -> None:
     """A reservation that the database has is not lost."""
     usage = Usage()
     with store_engine.connect() as connection:
-        usage.take(connection, KEY_ID, 1, 2**31)
+        usage.take(connection, KEY_ID, 1, 2**31, 2**31)
         first = store.usage(connection, KEY_ID)
         state = state_of(connection)
-        usage.await_commit(state, store.existing_usage(connection, state.reservations))
-        usage.take(connection, KEY_ID, first, 2**31)
+        usage.before_commit(connection, state)
+        usage.take(connection, KEY_ID, first, 2**31, 2**31)
         assert store.usage(connection, KEY_ID) == first + 2 * first
 
 
@@ -353,11 +407,11 @@ def test_never_more_than_the_limit(steps: list[tuple[int, int, bool]], limit: in
     lost = 0
     with engine.connect() as connection:
         for process, wanted, is_committed in steps:
-            granted[process] += processes[process].take(connection, KEY_ID, wanted, limit)
+            granted[process] += processes[process].take(connection, KEY_ID, wanted, limit, limit).amount
             state = drop_state(connection.info)
             if is_committed:
                 if state is not None:
-                    processes[process].await_commit(state, store.existing_usage(connection, state.reservations))
+                    processes[process].before_commit(connection, state)
                 connection.commit()
             else:
                 connection.rollback()

@@ -129,6 +129,7 @@ def test_own_suite_is_known_without_being_chosen() -> None:
         ({"key_size": 129}, "has keys of 129 bytes"),
         ({"overhead": 65}, "adds more than 64 bytes to a value"),
         ({"usage_limit": 1}, "has a limit of 1, half of which does not cover one message"),
+        ({"overhead": 27}, "makes bodies of 28 bytes, and not the 27 that it says"),
         ({"cost": 0}, "has a limit of 100, half of which does not cover one message"),
     ],
 )

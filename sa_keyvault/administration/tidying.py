@@ -1,0 +1,64 @@
+"""What every operation does first: keys that are worn out are written retired, stray ones are wrapped anew."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+
+from sa_keyvault import store
+from sa_keyvault.keyring import Master, Operation, Settings, operation
+from sa_keyvault.plugin import KeyRing
+from sa_keyvault.records import WorkingRecord
+from sa_keyvault.states import KeyState
+
+__all__ = ["administer", "is_worn"]
+
+
+@contextmanager
+def administer(connection: Connection, ring: KeyRing, reason: str) -> Iterator[Operation]:
+    """Change keys inside the block, after what is overdue has been done.
+
+    Raises:
+        sa_keyvault.KeyStoreError: There is no key store, or it is another installation's.
+        sa_keyvault.KeyRecordError: A key's record was changed outside the library, or put back.
+    """
+    with operation(connection, ring.identity, reason) as changing:
+        _rewrap_strays(changing)
+        _retire_worn(changing, ring.settings)
+        yield changing
+
+
+def is_worn(record: WorkingRecord, used: int, ring: KeyRing) -> bool:
+    """Whether a working key has reached the end of its cryptoperiod or of its use."""
+    suite = ring.identity.policy.provisioning.suite_named(record.suite)
+    return ring.settings.is_too_old(record) or used >= ring.settings.limit_of(suite)
+
+
+def _rewrap_strays(changing: Operation) -> None:
+    """Wrap working keys anew whose master key was retired while their transaction was open."""
+    successors = {master.record.lineage: master for master in _active(changing)}
+    for master in list(changing.masters.values()):
+        successor = successors.get(master.record.lineage)
+        if successor is not None and master.record.state is KeyState.RETIRED and changing.under(master):
+            changing.rewrap(master, successor)
+
+
+def _active(changing: Operation) -> list[Master]:
+    masters = changing.masters.values()
+    return [one for one in masters if one.record.state is KeyState.ACTIVE and one.secret is not None]
+
+
+def _retire_worn(changing: Operation, settings: Settings) -> None:
+    used = store.total_usage(changing.connection)
+    provisioning = changing.identity.policy.provisioning
+    worn = [
+        record
+        for record in changing.working.values()
+        if record.state is KeyState.ACTIVE
+        and changing.masters[record.master_id].secret is not None
+        and (
+            settings.is_too_old(record)
+            or used.get(str(record.number), 0) >= settings.limit_of(provisioning.suite_named(record.suite))
+        )
+    ]
+    changing.move_working(worn, KeyState.RETIRED, "working-key-retired")

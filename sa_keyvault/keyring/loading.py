@@ -1,0 +1,106 @@
+"""Reads the keys of a store, and verifies all that is signed about them."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from sa_keyvault import store
+from sa_keyvault.errors import ConfigurationError, KeyRecordError, KeyStoreError
+from sa_keyvault.installation import unwrap_master, verify_master, verify_store
+from sa_keyvault.keyring.identity import Identity
+from sa_keyvault.keyring.keys import KeySet, Master
+from sa_keyvault.ledger import StoreRecord, store_digest
+from sa_keyvault.records import MasterRecord, Wrap
+from sa_keyvault.states import KeyState
+
+__all__ = ["load_keys"]
+
+_ATTEMPTS = 5
+
+
+def load_keys(connection: Connection, identity: Identity) -> KeySet:
+    """Read every key of the store; all signatures are verified, and the states against the last operation's digest.
+
+    A master key that the policy does not accept is kept without its secret: what is not under it goes on.
+
+    Raises:
+        sa_keyvault.KeyStoreError: There is no key store, or it is another installation's.
+        sa_keyvault.KeyRecordError: A key's record, or the store's, was changed outside the library or put back.
+    """
+    for _ in range(_ATTEMPTS):
+        record = require_store(connection)
+        masters, wraps = store.masters(connection), store.wraps(connection)
+        working = {one.number: one for one in store.working(connection)}
+        # an operation that was committed between two of these statements would look like a forgery
+        if store.store_record(connection) == record:
+            own = {wrap.master_id: wrap for wrap in wraps if wrap.fingerprint == identity.key.fingerprint}
+            _require_own(masters, wraps, own, identity)
+            known = {one.id: _master(one, own, record.store_id, identity) for one in masters}
+            keys = KeySet(record, identity.policy, known, working)
+            _verify_store(connection, keys, identity)
+            return keys
+    msg = f"the key store changed {_ATTEMPTS} times while it was read; try again"
+    raise KeyStoreError(msg)
+
+
+def require_store(connection: Connection) -> StoreRecord:
+    """Return the store's own record.
+
+    Raises:
+        sa_keyvault.KeyStoreError: There is no key store.
+    """
+    if record := store.store_record(connection):
+        return record
+    msg = "the database has no initialized key store; call ring.initialize(engine, metadata) at start-up"
+    raise KeyStoreError(msg)
+
+
+def _require_own(
+    records: Sequence[MasterRecord], wraps: Sequence[Wrap], own: dict[str, Wrap], identity: Identity
+) -> None:
+    if not records:
+        msg = "the key store has no master key: it was never initialized, or its rows were deleted"
+        raise KeyStoreError(msg)
+    if not own:
+        known = ", ".join(sorted({wrap.fingerprint for wrap in wraps})) or "none"
+        msg = (
+            f"installation key {identity.key.fingerprint} does not open this key store; "
+            f"it is wrapped for: {known}; start with one of those keys"
+        )
+        raise KeyStoreError(msg)
+
+
+def _master(record: MasterRecord, own: dict[str, Wrap], store_id: str, identity: Identity) -> Master:
+    wrap = own.get(record.id)
+    if wrap is None:
+        msg = f"master key {record.id} has no wrap for installation key {identity.key.fingerprint}"
+        raise KeyStoreError(msg)
+    provisioning = identity.policy.provisioning
+    try:
+        verify_master(record, wrap, identity.key, provisioning)
+        if record.store_id != store_id:
+            msg = f"master key {record.id} belongs to key store {record.store_id}, not to {store_id}"
+            raise KeyRecordError(msg)
+        identity.policy.suite_of(record)
+        if not record.state.may_open:
+            return Master(record, None)
+        return Master(record, unwrap_master(record, wrap, identity.key, provisioning))
+    except ConfigurationError as error:
+        return Master(record, None, str(error))
+
+
+def _verify_store(connection: Connection, keys: KeySet, identity: Identity) -> None:
+    own = store.installations(connection).get(identity.key.fingerprint)
+    if own is None:
+        msg = f"installation key {identity.key.fingerprint} was deleted from the key store; restore it from a backup"
+        raise KeyRecordError(msg)
+    verify_store(keys.record, own, identity.key)
+    masters = [master.record for master in keys.masters()]
+    if store_digest(masters, keys.working()) != keys.record.digest:
+        count = sum(record.state is not KeyState.ACTIVE for record in keys.working())
+        msg = (
+            f"the states of {len(masters)} master keys and {count} working keys are not those that the last operation "
+            "left: a key's row was changed outside the library, or an older one was put back; restore the whole key "
+            "store from one backup"
+        )
+        raise KeyRecordError(msg)

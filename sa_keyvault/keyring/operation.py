@@ -1,0 +1,256 @@
+"""One administrative operation: keys change under the store's lock, leave events, and are signed for everybody."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from sa_keyvault import store
+from sa_keyvault.errors import ConfigurationError, KeyStateError, KeyStoreError
+from sa_keyvault.installation import InstallationKey, resign_master, sign_store, wrap_master
+from sa_keyvault.keyring.identity import Identity
+from sa_keyvault.keyring.keys import KeySet, Master
+from sa_keyvault.keyring.loading import load_keys
+from sa_keyvault.keyring.policy import Policy
+from sa_keyvault.keyring.transaction import state_of
+from sa_keyvault.keyring.usage import reserve
+from sa_keyvault.ledger import InstallationRecord, StoreRecord, chained, store_digest
+from sa_keyvault.records import (
+    MasterRecord,
+    MasterSecret,
+    WorkingRecord,
+    Wrap,
+    master_with_state,
+    next_master,
+    rewrapped,
+    working_with_state,
+)
+from sa_keyvault.states import KeyState
+from sa_keyvault.suites import Suite
+
+__all__ = ["Operation", "operation"]
+
+
+@contextmanager
+def operation(
+    connection: Connection, identity: Identity, reason: str = "", accepting: Policy | None = None
+) -> Iterator["Operation"]:
+    """Change keys inside the block, in the connection's transaction; the caller commits.
+
+    Args:
+        connection: Where the key store is.
+        identity: Who changes them.
+        reason: Why, for the audit events.
+        accepting: What is read, where it is more than what is made.
+
+    Raises:
+        sa_keyvault.KeyStoreError: There is no key store, it is another installation's, or other installations open
+            it, too, whose keys are not at hand to sign.
+        sa_keyvault.KeyRecordError: A key's record was changed outside the library, or put back.
+    """
+    with store.locked(connection):
+        state_of(connection).has_changed_keys = True
+        keys = load_keys(connection, replace(identity, policy=accepting or identity.policy))
+        changing = Operation(connection, identity, reason, keys)
+        yield changing
+        changing.finish()
+
+
+class Operation:
+    """What one operation has changed so far.
+
+    Args:
+        connection: Where the key store is.
+        identity: Who changes it.
+        reason: Why.
+        keys: The keys as they were found.
+    """
+
+    def __init__(self, connection: Connection, identity: Identity, reason: str, keys: KeySet) -> None:
+        self.connection = connection
+        self.identity = identity
+        self.masters = {master.record.id: master for master in keys.masters()}
+        self.working = {record.number: record for record in keys.working()}
+        self.installations = store.installations(connection)
+        self._wraps = {(wrap.master_id, wrap.fingerprint): wrap for wrap in store.wraps(connection)}
+        self._record = keys.record
+        self._reason = reason
+        self._require_all_signers()
+
+    @property
+    def store_id(self) -> str:
+        """The key store."""
+        return self._record.store_id
+
+    def _require_all_signers(self) -> None:
+        missing = self.installations.keys() - {key.fingerprint for key in self.identity.signers}
+        if missing:
+            msg = (
+                f"the key store is also opened by installation key {min(missing)}, for which nothing can be signed "
+                "here; give that key, too, or let it leave the store first"
+            )
+            raise KeyStoreError(msg)
+
+    def note(self, action: str, subject: str) -> None:
+        """Write an audit event."""
+        store.add_event(self.connection, self.identity.event(self.store_id, action, subject, self._reason))
+
+    # -- master keys ---------------------------------------------------------------------------------------------
+
+    def master(self, master_id: str) -> Master:
+        """Return a master key.
+
+        Raises:
+            sa_keyvault.KeyStateError: There is none of that id.
+        """
+        if found := self.masters.get(master_id):
+            return found
+        msg = f"the key store has no master key {master_id!r}; `sa-keyvault status` lists them"
+        raise KeyStateError(msg)
+
+    def active_masters(self) -> list[Master]:
+        """Return the active master keys, the newest first.
+
+        Raises:
+            sa_keyvault.KeyStateError: None is active.
+        """
+        active = [master for master in self.masters.values() if master.record.state is KeyState.ACTIVE]
+        if not active:
+            msg = "no master key is active, so nothing can be moved under one; enable one first"
+            raise KeyStateError(msg)
+        return sorted(active, key=lambda master: (master.record.created, master.record.id), reverse=True)
+
+    def add_master(self, record: MasterRecord, secret: MasterSecret) -> Master:
+        """Write a new master key, wrapped for every installation."""
+        provisioning = self.identity.policy.provisioning
+        wraps = [wrap_master(record, secret, key, provisioning) for key in self.identity.signers]
+        store.add_master(self.connection, record)
+        store.add_wraps(self.connection, wraps)
+        self._wraps |= {(wrap.master_id, wrap.fingerprint): wrap for wrap in wraps}
+        self.masters[record.id] = Master(record, secret)
+        self.note("master-key-created", record.id)
+        return self.masters[record.id]
+
+    @staticmethod
+    def _require_accepted(master: Master) -> None:
+        if master.refusal is not None:
+            raise ConfigurationError(master.refusal)
+
+    def follow_master(self, former: Master, suite: Suite) -> Master:
+        """Make a master key of the same lineage."""
+        return self.add_master(*next_master(former.record, former.require_secret(), suite))
+
+    def move_master(self, master: Master, state: KeyState, action: str) -> Master:
+        """Put a master key into another state; its wraps are signed anew, and wiped where it is removed.
+
+        Raises:
+            sa_keyvault.KeyStateError: There is no such transition.
+        """
+        self._require_accepted(master)
+        record = master_with_state(master.record, state)
+        store.replace_master(self.connection, record)
+        self._sign(record, is_wiped=state is KeyState.REMOVED)
+        self.masters[record.id] = Master(record, master.secret if state.may_open else None)
+        self.note(action, record.id)
+        return self.masters[record.id]
+
+    def sign_anew(self, master: Master) -> None:
+        """Sign a master key by the algorithm that is provisioned.
+
+        Raises:
+            sa_keyvault.ConfigurationError: It is none that is accepted.
+        """
+        self._require_accepted(master)
+        self._sign(master.record, is_wiped=False)
+        self.note("master-key-signed", master.record.id)
+
+    def algorithm_of(self, master: Master) -> str:
+        """Return how a master key is wrapped and signed for this installation."""
+        return self._wraps[master.record.id, self.identity.key.fingerprint].algorithm
+
+    def _sign(self, record: MasterRecord, *, is_wiped: bool) -> None:
+        signed = [self._signed(record, key, is_wiped=is_wiped) for key in self.identity.signers]
+        store.replace_wraps(self.connection, signed)
+        self._wraps |= {(wrap.master_id, wrap.fingerprint): wrap for wrap in signed}
+
+    def _signed(self, record: MasterRecord, key: InstallationKey, *, is_wiped: bool) -> Wrap:
+        wrap = self._wraps[record.id, key.fingerprint]
+        if is_wiped:
+            wrap = replace(wrap, wrapped=b"")
+        return resign_master(record, wrap, key, self.identity.policy.provisioning)
+
+    # -- working keys --------------------------------------------------------------------------------------------
+
+    def working_key(self, number: int) -> WorkingRecord:
+        """Return a working key.
+
+        Raises:
+            sa_keyvault.KeyStateError: There is none of that number.
+        """
+        if found := self.working.get(number):
+            return found
+        msg = f"the key store has no working key {number}; `sa-keyvault status` lists them"
+        raise KeyStateError(msg, key_number=number)
+
+    def under(self, master: Master) -> list[WorkingRecord]:
+        """Return the working keys that a master key wraps."""
+        return [record for record in self.working.values() if record.master_id == master.record.id]
+
+    def rewrap(self, former: Master, successor: Master) -> int:
+        """Wrap the working keys of a master key by another of its lineage; return how many."""
+        old, new = former.require_secret(), successor.require_secret()
+        records = self.under(former)
+        self._write(successor, [rewrapped(record, old, successor.record, new) for record in records])
+        return len(records)
+
+    def move_working(self, records: Sequence[WorkingRecord], state: KeyState, action: str) -> None:
+        """Put working keys into another state; the secret is wiped where they are removed.
+
+        Raises:
+            sa_keyvault.KeyStateError: There is no such transition.
+        """
+        for master in list(self.masters.values()):
+            own = [record for record in records if record.master_id == master.record.id]
+            if own:
+                secret = master.require_secret()
+                self._write(master, [working_with_state(record, secret, state) for record in own])
+        for record in records:
+            self.note(action, str(record.number))
+
+    def _write(self, master: Master, records: Sequence[WorkingRecord]) -> None:
+        """Write working keys that *master* has wrapped anew, and count that."""
+        suite = master.require_secret().suite
+        # what is wrapped is never larger than its wrap
+        wanted = sum(suite.usage(len(record.wrapped)) for record in records)
+        if reserve(self.connection, master.record.id, wanted, suite.usage_limit // 2) < wanted:
+            msg = (
+                f"master key {master.record.id} of {suite.name} may not wrap {len(records)} more working keys; "
+                "rotate it first, or move the installation to AES (`sa-keyvault provision`)"
+            )
+            raise KeyStateError(msg)
+        store.replace_working(self.connection, records)
+        self.working |= {record.number: record for record in records}
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Link all events, and sign the store as it stands now, for every installation."""
+        record = self._linked()
+        masters = [master.record for master in self.masters.values()]
+        record = replace(record, version=record.version + 1, digest=store_digest(masters, self.working.values()))
+        store.replace_store(self.connection, record)
+        for key in self.identity.signers:
+            store.replace_installation(self.connection, self._signed_store(record, key))
+
+    def _linked(self) -> StoreRecord:
+        record, events = self._record, []
+        for event in store.unlinked_events(self.connection):
+            record, linked = chained(record, event)
+            events.append(linked)
+        store.link_events(self.connection, events)
+        return record
+
+    def _signed_store(self, record: StoreRecord, key: InstallationKey) -> InstallationRecord:
+        certificate = self.installations[key.fingerprint].certificate
+        return sign_store(record, key, self.identity.policy.provisioning, certificate)

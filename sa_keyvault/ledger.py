@@ -1,0 +1,152 @@
+"""The store's own record, its installations and its audit events: their fields, and the bytes that are signed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from sa_keyvault.binding import length_prefixed
+from sa_keyvault.records import MasterRecord, WorkingRecord, new_id, timestamp
+from sa_keyvault.states import KeyState
+from sa_keyvault.suites import sha256_hex
+
+__all__ = ["Event", "InstallationRecord", "StoreRecord", "chained", "new_event", "store_digest"]
+
+
+@dataclass(frozen=True)
+class StoreRecord:
+    """What a whole key store is signed by: the state that it was left in by the last operation.
+
+    Attributes:
+        store_id: 32 hex digits.
+        version: Number of operations so far, from 1.
+        digest: `store_digest` of the keys.
+        events: How many audit events are linked.
+        head: Link of the last of them, empty where there is none.
+    """
+
+    store_id: str
+    version: int
+    digest: str
+    events: int
+    head: str
+
+    def signed_bytes(self, fingerprint: str, algorithm: str) -> bytes:
+        """Return what each installation key signs."""
+        return b"sa_keyvault/store/1\0" + length_prefixed(
+            self.store_id.encode(),
+            b"%d" % self.version,
+            self.digest.encode(),
+            b"%d" % self.events,
+            self.head.encode(),
+            fingerprint.encode(),
+            algorithm.encode(),
+        )
+
+
+@dataclass(frozen=True)
+class InstallationRecord:
+    """An installation key that may open the store.
+
+    Attributes:
+        fingerprint: SHA-256 of its SubjectPublicKeyInfo, 64 hex digits.
+        public_key: Its SubjectPublicKeyInfo, DER.
+        certificate: The certificate that was issued for it, with its chain, PEM; empty where there is none.
+        algorithm: How the store's record is signed.
+        signature: Over the store's record.
+    """
+
+    fingerprint: str
+    public_key: bytes
+    certificate: bytes
+    algorithm: str
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened to a key.
+
+    Attributes:
+        id: 32 hex digits.
+        store_id: Key store that it happened in.
+        created: UTC, ISO 8601.
+        actor: Who did it.
+        action: What was done.
+        subject: Id, number or fingerprint of the key.
+        reason: Why, in the actor's words.
+        fingerprint: Installation key that signed it.
+        algorithm: How it is signed.
+        signature: Over the fields above.
+        number: Place in the chain, from 1; None until an operation links it.
+        link: Hash over this event and the link before, 64 hex digits; empty until then.
+    """
+
+    id: str
+    store_id: str
+    created: str
+    actor: str
+    action: str
+    subject: str
+    reason: str
+    fingerprint: str
+    algorithm: str
+    signature: bytes
+    number: int | None
+    link: str
+
+    def signed_bytes(self) -> bytes:
+        """Return what the installation key signs."""
+        return b"sa_keyvault/event/1\0" + length_prefixed(
+            self.id.encode(),
+            self.store_id.encode(),
+            self.created.encode(),
+            self.actor.encode(),
+            self.action.encode(),
+            self.subject.encode(),
+            self.reason.encode(),
+            self.fingerprint.encode(),
+            self.algorithm.encode(),
+        )
+
+
+def new_event(
+    store_id: str, actor: str, action: str, subject: str, reason: str, fingerprint: str, algorithm: str
+) -> Event:
+    """Return an event of now that is neither signed nor linked."""
+    return Event(
+        id=new_id(),
+        store_id=store_id,
+        created=timestamp(),
+        actor=actor,
+        action=action,
+        subject=subject,
+        reason=reason,
+        fingerprint=fingerprint,
+        algorithm=algorithm,
+        signature=b"",
+        number=None,
+        link="",
+    )
+
+
+def chained(record: StoreRecord, event: Event) -> tuple[StoreRecord, Event]:
+    """Link *event* behind the last one of a store; return both changed."""
+    number = record.events + 1
+    content = length_prefixed(b"%d" % number, record.head.encode(), event.signed_bytes(), event.signature)
+    link = sha256_hex(b"sa_keyvault/event-link/1\0" + content)
+    return replace(record, events=number, head=link), replace(event, number=number, link=link)
+
+
+def store_digest(masters: Iterable[MasterRecord], working: Iterable[WorkingRecord]) -> str:
+    """Return a digest of the states of all keys: of all masters, and of the working keys that are not active.
+
+    Active working keys are left out because they are made in passing, without the store's lock; each other state is
+    reached by an operation. So an older record that is put back, with whatever valid signature, is noticed.
+    """
+    entries = [("master", record.id, record.state, record.epoch) for record in masters]
+    entries += [
+        ("working", str(record.number), record.state, record.epoch)
+        for record in working
+        if record.state is not KeyState.ACTIVE
+    ]
+    fields = (str(part).encode() for entry in sorted(entries) for part in entry)
+    return sha256_hex(b"sa_keyvault/keys/1\0" + length_prefixed(*fields))

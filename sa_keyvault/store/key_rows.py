@@ -1,0 +1,132 @@
+"""Master keys, their wraps, and working keys."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
+
+from sa_keyvault.records import MasterRecord, WorkingRecord, Wrap
+from sa_keyvault.states import KeyState
+from sa_keyvault.store.access import execute, values_of
+from sa_keyvault.store.schema import master_table, working_table, wrap_table
+
+__all__ = [
+    "add_master",
+    "add_working",
+    "add_wraps",
+    "delete_wraps",
+    "masters",
+    "replace_master",
+    "replace_working",
+    "replace_wraps",
+    "working",
+    "working_in_area",
+    "working_numbers",
+    "wraps",
+]
+
+_PORTION = 1000  # rows
+
+
+def masters(connection: Connection) -> list[MasterRecord]:
+    """Return every master key, the oldest first."""
+    rows = execute(connection, select(master_table).order_by(master_table.c.created, master_table.c.id))
+    return [MasterRecord(**{**row, "state": _state(row["state"])}) for row in rows.mappings()]
+
+
+def wraps(connection: Connection) -> list[Wrap]:
+    """Return every wrap of every master key."""
+    return [Wrap(**row) for row in execute(connection, select(wrap_table)).mappings()]
+
+
+def add_master(connection: Connection, record: MasterRecord) -> None:
+    """Write a new master key."""
+    execute(connection, insert(master_table).values(values_of(record)))
+
+
+def replace_master(connection: Connection, record: MasterRecord) -> None:
+    """Write a changed master key; inside `locked`."""
+    execute(connection, update(master_table).where(master_table.c.id == record.id).values(values_of(record)))
+
+
+def add_wraps(connection: Connection, wraps: Sequence[Wrap]) -> None:
+    """Write new wraps."""
+    execute(connection, insert(wrap_table), [values_of(wrap) for wrap in wraps])
+
+
+def replace_wraps(connection: Connection, wraps: Sequence[Wrap]) -> None:
+    """Write changed wraps; inside `locked`."""
+    for wrap in wraps:
+        same = (wrap_table.c.master_id == wrap.master_id) & (wrap_table.c.fingerprint == wrap.fingerprint)
+        execute(connection, update(wrap_table).where(same).values(values_of(wrap)))
+
+
+def delete_wraps(connection: Connection, fingerprint: str) -> None:
+    """Delete all wraps of one installation key; inside `locked`."""
+    execute(connection, delete(wrap_table).where(wrap_table.c.fingerprint == fingerprint))
+
+
+def working(connection: Connection, numbers: Sequence[int] | None = None) -> list[WorkingRecord]:
+    """Return the working keys with these numbers, or all of them."""
+    statement = select(working_table)
+    if numbers is not None:
+        statement = statement.where(working_table.c.number.in_(numbers))
+    return list(_working_records(connection, statement))
+
+
+def working_in_area(connection: Connection, area: str) -> list[WorkingRecord]:
+    """Return the working keys of one area."""
+    return list(_working_records(connection, select(working_table).where(working_table.c.area == area)))
+
+
+def _working_records(connection: Connection, statement: Select[Any]) -> Iterator[WorkingRecord]:
+    # equal texts of many records are kept once: a store may have a hundred thousand of them
+    intern = sys.intern
+    for row in execute(connection, statement):
+        number, store_id, area, created, changed, epoch, state, former, suite, master_id, wrapped = tuple(row)
+        yield WorkingRecord(
+            number,
+            intern(store_id),
+            intern(area),
+            intern(created),
+            intern(changed),
+            epoch,
+            _state(state),
+            intern(former),
+            intern(suite),
+            intern(master_id),
+            bytes(wrapped),
+        )
+
+
+def working_numbers(connection: Connection, numbers: Iterable[int]) -> set[int]:
+    """Return those of *numbers* that the key store has."""
+    statement = select(working_table.c.number).where(working_table.c.number.in_(list(numbers)))
+    return set(execute(connection, statement).scalars())
+
+
+def add_working(connection: Connection, record: WorkingRecord) -> None:
+    """Write a new working key."""
+    execute(connection, insert(working_table).values(values_of(record)))
+
+
+def replace_working(connection: Connection, records: Sequence[WorkingRecord]) -> None:
+    """Write changed working keys; inside `locked`."""
+    names = [column.name for column in working_table.columns if not column.primary_key]
+    statement = (
+        update(working_table)
+        .where(working_table.c.number == bindparam("key_number"))
+        .values({name: bindparam(f"new_{name}") for name in names})
+    )
+    rows = [
+        {"key_number": record.number, **{f"new_{name}": getattr(record, name) for name in names}} for record in records
+    ]
+    if rows:
+        execute(connection, statement, rows)
+
+
+def _state(text: str) -> KeyState:
+    # an unknown state is left as it stands: the signature or seal over it decides, and refuses the key
+    known: KeyState | None = KeyState.__members__.get(text.upper())
+    return known if known is not None and known.value == text else text  # type: ignore[return-value]

@@ -1,0 +1,95 @@
+"""The store's own record, the installations that may open it, and its audit events."""
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord
+from sa_keyvault.store.access import execute, values_of
+from sa_keyvault.store.schema import event_table, installation_table, store_table
+
+__all__ = [
+    "add_event",
+    "add_installation",
+    "add_store",
+    "delete_installation",
+    "events",
+    "installations",
+    "link_events",
+    "replace_installation",
+    "replace_store",
+    "store_record",
+    "unlinked_events",
+]
+
+_FIELDS = ("store_id", "version", "digest", "events", "head")
+
+
+def store_record(connection: Connection) -> StoreRecord | None:
+    """Return the store's own record, or None where the key store has never been initialized."""
+    row = execute(connection, select(*(store_table.c[name] for name in _FIELDS))).one_or_none()
+    return None if row is None else StoreRecord(**row._asdict())
+
+
+def add_store(connection: Connection, record: StoreRecord) -> None:
+    """Write the one row that names the store."""
+    execute(connection, insert(store_table).values(id=1, **values_of(record)))
+
+
+def replace_store(connection: Connection, record: StoreRecord) -> None:
+    """Write the store's changed record, which tells every process that keys have changed; inside `locked`."""
+    execute(connection, update(store_table).values(values_of(record)))
+
+
+def installations(connection: Connection) -> dict[str, InstallationRecord]:
+    """Return the installations that may open the store, by fingerprint."""
+    rows = execute(connection, select(installation_table)).mappings()
+    return {row["fingerprint"]: InstallationRecord(**row) for row in rows}
+
+
+def add_installation(connection: Connection, record: InstallationRecord) -> None:
+    """Write a new installation."""
+    execute(connection, insert(installation_table).values(values_of(record)))
+
+
+def replace_installation(connection: Connection, record: InstallationRecord) -> None:
+    """Write the changed signature, or certificate, of an installation; inside `locked`."""
+    same = installation_table.c.fingerprint == record.fingerprint
+    execute(connection, update(installation_table).where(same).values(values_of(record)))
+
+
+def delete_installation(connection: Connection, fingerprint: str) -> None:
+    """Delete an installation; inside `locked`."""
+    execute(connection, delete(installation_table).where(installation_table.c.fingerprint == fingerprint))
+
+
+def add_event(connection: Connection, event: Event) -> None:
+    """Write an event that is not linked yet."""
+    execute(connection, insert(event_table).values(values_of(event)))
+
+
+def unlinked_events(connection: Connection) -> list[Event]:
+    """Return the events that no operation has linked yet, the oldest first."""
+    statement = (
+        select(event_table).where(event_table.c.number.is_(None)).order_by(event_table.c.created, event_table.c.id)
+    )
+    return [Event(**row) for row in execute(connection, statement).mappings()]
+
+
+def link_events(connection: Connection, events: Sequence[Event]) -> None:
+    """Write number and link of events; inside `locked`."""
+    statement = (
+        update(event_table)
+        .where(event_table.c.id == bindparam("event_id"))
+        .values(number=bindparam("new_number"), link=bindparam("new_link"))
+    )
+    rows = [{"event_id": event.id, "new_number": event.number, "new_link": event.link} for event in events]
+    if rows:
+        execute(connection, statement, rows)
+
+
+def events(connection: Connection) -> Iterator[Event]:
+    """Yield every event: the linked ones in the order of their numbers, then the others."""
+    order = (event_table.c.number.is_(None), event_table.c.number, event_table.c.created, event_table.c.id)
+    for row in execute(connection, select(event_table).order_by(*order)).mappings():
+        yield Event(**row)
