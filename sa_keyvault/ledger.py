@@ -1,10 +1,12 @@
 """The store's own record, its installations and its audit events: their fields, and the bytes that are signed."""
 
+import secrets
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from sa_keyvault.binding import length_prefixed
-from sa_keyvault.records import MasterRecord, WorkingRecord, new_id, timestamp
+from sa_keyvault.records import MasterRecord, WorkingRecord, timestamp
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import sha256_hex
 
@@ -66,7 +68,7 @@ class Event:
     """One thing that happened to a key.
 
     Attributes:
-        id: 32 hex digits.
+        id: 32 hex digits: nanoseconds since 1970, then 64 random bits.
         store_id: Key store that it happened in.
         created: UTC, ISO 8601.
         actor: Who did it.
@@ -113,7 +115,8 @@ def new_event(
 ) -> Event:
     """Return an event of now that is neither signed nor linked."""
     return Event(
-        id=new_id(),
+        # the time comes first, so that events of one second keep their order
+        id=f"{time.time_ns():016x}{secrets.token_hex(8)}",
         store_id=store_id,
         created=timestamp(),
         actor=actor,

@@ -1,5 +1,41 @@
 """What an administrator does with keys; each operation runs on a connection, as part of its transaction."""
 
+from sa_keyvault.administration.audit import AuditReport, verify_events
+from sa_keyvault.administration.counting import ValueCount, count_values
+from sa_keyvault.administration.masters import (
+    MasterFollowed,
+    disable_master,
+    enable_master,
+    replace_master,
+    retire_master,
+    rotate_master,
+)
 from sa_keyvault.administration.provision import Provisioned, provision
+from sa_keyvault.administration.removal import remove_master, remove_working
+from sa_keyvault.administration.status import MasterStatus, Status, WorkingStatus, status
+from sa_keyvault.administration.working import disable_working, enable_working, retire_working, rotate_area
 
-__all__ = ["Provisioned", "provision"]
+__all__ = [
+    "AuditReport",
+    "MasterFollowed",
+    "MasterStatus",
+    "Provisioned",
+    "Status",
+    "ValueCount",
+    "WorkingStatus",
+    "count_values",
+    "disable_master",
+    "disable_working",
+    "enable_master",
+    "enable_working",
+    "provision",
+    "remove_master",
+    "remove_working",
+    "replace_master",
+    "retire_master",
+    "retire_working",
+    "rotate_area",
+    "rotate_master",
+    "status",
+    "verify_events",
+]

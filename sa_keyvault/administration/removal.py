@@ -13,13 +13,16 @@ from sa_keyvault.states import KeyState
 
 __all__ = ["remove_master", "remove_working"]
 
+# a key's times have no fractions of seconds: what began in the same second may have begun before
 _OLDER_TRANSACTIONS = {
     "postgresql": (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-        "AND xact_start <= CAST(:since AS timestamptz)"
+        "AND xact_start < CAST(:since AS timestamptz) + interval '1 second'"
     ),
     "mysql": (
-        "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id <> connection_id() "
+        "SELECT count(*) FROM information_schema.innodb_trx "
+        "JOIN information_schema.processlist ON processlist.id = trx_mysql_thread_id "
+        "WHERE trx_mysql_thread_id <> connection_id() AND processlist.db = database() "
         "AND trx_started <= convert_tz(:since, '+00:00', @@session.time_zone)"
     ),
 }

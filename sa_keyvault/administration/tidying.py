@@ -8,10 +8,9 @@ from sqlalchemy import Connection
 from sa_keyvault import store
 from sa_keyvault.keyring import Master, Operation, Settings, operation
 from sa_keyvault.plugin import KeyRing
-from sa_keyvault.records import WorkingRecord
 from sa_keyvault.states import KeyState
 
-__all__ = ["administer", "is_worn"]
+__all__ = ["administer"]
 
 
 @contextmanager
@@ -26,12 +25,6 @@ def administer(connection: Connection, ring: KeyRing, reason: str) -> Iterator[O
         _rewrap_strays(changing)
         _retire_worn(changing, ring.settings)
         yield changing
-
-
-def is_worn(record: WorkingRecord, used: int, ring: KeyRing) -> bool:
-    """Whether a working key has reached the end of its cryptoperiod or of its use."""
-    suite = ring.identity.policy.provisioning.suite_named(record.suite)
-    return ring.settings.is_too_old(record) or used >= ring.settings.limit_of(suite)
 
 
 def _rewrap_strays(changing: Operation) -> None:

@@ -2,7 +2,14 @@
 
 from sa_keyvault.installation.algorithms import SIGNATURES, WRAPPING
 from sa_keyvault.installation.keys import InstallationKey, SoftwareInstallationKey, fingerprint
-from sa_keyvault.installation.ledger import is_signed_by, public_key_of, sign_event, sign_store, verify_store
+from sa_keyvault.installation.ledger import (
+    is_signed_by,
+    is_store_signed,
+    public_key_of,
+    sign_event,
+    sign_store,
+    verify_store,
+)
 from sa_keyvault.installation.masters import resign_master, unwrap_master, verify_master, wrap_master
 from sa_keyvault.installation.passphrase import Passphrase, new_passphrase, passphrase_from_file
 
@@ -14,6 +21,7 @@ __all__ = [
     "SoftwareInstallationKey",
     "fingerprint",
     "is_signed_by",
+    "is_store_signed",
     "new_passphrase",
     "passphrase_from_file",
     "public_key_of",

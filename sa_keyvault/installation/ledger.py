@@ -8,11 +8,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from sa_keyvault.errors import KeyRecordError
 from sa_keyvault.installation.algorithms import SIGNATURES, signature_scheme
-from sa_keyvault.installation.keys import InstallationKey
+from sa_keyvault.installation.keys import InstallationKey, fingerprint
 from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, new_event
 from sa_keyvault.suites import Provisioning
 
-__all__ = ["is_signed_by", "public_key_of", "sign_event", "sign_store", "verify_store"]
+__all__ = ["is_signed_by", "is_store_signed", "public_key_of", "sign_event", "sign_store", "verify_store"]
 
 
 def sign_store(
@@ -58,17 +58,27 @@ def is_signed_by(event: Event, public_key: rsa.RSAPublicKey) -> bool:
     return _verifies(public_key, event.signature, event.signed_bytes(), event.algorithm)
 
 
+def is_store_signed(record: StoreRecord, installation: InstallationRecord) -> bool:
+    """Whether an installation signed the store's record as it stands.
+
+    Raises:
+        sa_keyvault.KeyRecordError: Its public key was changed.
+    """
+    message = record.signed_bytes(installation.fingerprint, installation.algorithm)
+    return _verifies(public_key_of(installation), installation.signature, message, installation.algorithm)
+
+
 def public_key_of(installation: InstallationRecord) -> rsa.RSAPublicKey:
     """Return the public key of an installation.
 
     Raises:
-        sa_keyvault.KeyRecordError: The bytes are no RSA public key.
+        sa_keyvault.KeyRecordError: The bytes are no RSA public key, or not that of the fingerprint.
     """
     try:
         key = load_der_public_key(installation.public_key)
     except ValueError:
         key = None
-    if isinstance(key, rsa.RSAPublicKey):
+    if isinstance(key, rsa.RSAPublicKey) and fingerprint(key) == installation.fingerprint:
         return key
     msg = f"the public key of installation key {installation.fingerprint} was changed outside the library"
     raise KeyRecordError(msg)
@@ -77,6 +87,6 @@ def public_key_of(installation: InstallationRecord) -> rsa.RSAPublicKey:
 def _verifies(key: rsa.RSAPublicKey, signature: bytes, message: bytes, algorithm: str) -> bool:
     try:
         key.verify(signature, message, *signature_scheme(algorithm))
-    except InvalidSignature:
+    except (InvalidSignature, KeyRecordError):
         return False
     return True

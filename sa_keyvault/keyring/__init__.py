@@ -2,7 +2,7 @@
 
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, Master
-from sa_keyvault.keyring.loading import load_keys
+from sa_keyvault.keyring.loading import load_keys, require_store
 from sa_keyvault.keyring.operation import Operation, operation
 from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.private import PrivateConnection, is_in_memory
@@ -29,5 +29,6 @@ __all__ = [
     "is_in_memory",
     "load_keys",
     "operation",
+    "require_store",
     "state_of",
 ]

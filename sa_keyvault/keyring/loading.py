@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
 from sa_keyvault import store
 from sa_keyvault.errors import ConfigurationError, KeyRecordError, KeyStoreError
@@ -13,7 +13,7 @@ from sa_keyvault.ledger import StoreRecord, store_digest
 from sa_keyvault.records import MasterRecord, Wrap
 from sa_keyvault.states import KeyState
 
-__all__ = ["load_keys"]
+__all__ = ["load_keys", "require_store"]
 
 _ATTEMPTS = 5
 
@@ -49,7 +49,7 @@ def require_store(connection: Connection) -> StoreRecord:
     Raises:
         sa_keyvault.KeyStoreError: There is no key store.
     """
-    if record := store.store_record(connection):
+    if inspect(connection).has_table("keyvault_store") and (record := store.store_record(connection)):
         return record
     msg = "the database has no initialized key store; call ring.initialize(engine, metadata) at start-up"
     raise KeyStoreError(msg)

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from sa_keyvault import store
 from sa_keyvault.errors import ConfigurationError, KeyStateError, KeyStoreError
-from sa_keyvault.installation import InstallationKey, resign_master, sign_store, wrap_master
+from sa_keyvault.installation import InstallationKey, is_signed_by, resign_master, sign_store, wrap_master
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.keyring.loading import load_keys
@@ -245,7 +245,12 @@ class Operation:
 
     def _linked(self) -> StoreRecord:
         record, events = self._record, []
+        keys = {key.fingerprint: key.public_key for key in self.identity.signers}
         for event in store.unlinked_events(self.connection):
+            # an event that somebody else wrote is left for the audit to find
+            key = keys.get(event.fingerprint)
+            if event.store_id != record.store_id or key is None or not is_signed_by(event, key):
+                continue
             record, linked = chained(record, event)
             events.append(linked)
         store.link_events(self.connection, events)

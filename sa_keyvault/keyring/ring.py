@@ -23,6 +23,7 @@ from sa_keyvault.errors import (
     KeyStoreError,
     UnsupportedStatementError,
 )
+from sa_keyvault.keyring.anchor import check_anchor
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, number_in
 from sa_keyvault.keyring.loading import load_keys
@@ -283,6 +284,8 @@ class Ring:
             self._require_keys().add(record)
 
     def _use(self, keys: KeySet) -> None:
+        if self.settings.anchor is not None:
+            check_anchor(self.settings.anchor, keys.record)
         # read on a caller's connection, they may hold what its transaction made and may still roll back
         self._keys = keys.without(self._uncommitted.keys())
         self._sealers.clear()

@@ -1,0 +1,97 @@
+"""Verifies the audit events of a key store: an auditor needs no secret for it."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from sa_keyvault import store
+from sa_keyvault.errors import KeyRecordError
+from sa_keyvault.installation import is_signed_by, is_store_signed, public_key_of
+from sa_keyvault.keyring import require_store
+from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, chained
+
+__all__ = ["AuditReport", "verify_events"]
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What a verification found.
+
+    Attributes:
+        events: How many events there are.
+        unlinked: How many of them no operation has linked yet: they were written in passing.
+        findings: What is wrong, in words; empty where nothing is.
+    """
+
+    events: int
+    unlinked: int
+    findings: tuple[str, ...]
+
+
+def verify_events(connection: Connection, fingerprints: Collection[str] = ()) -> AuditReport:
+    """Verify that no event was changed, removed or moved, and that every key has its birth.
+
+    Args:
+        connection: Where the key store is; it is only read.
+        fingerprints: The installation keys that are trusted; by default all that the key store names.
+
+    Raises:
+        sa_keyvault.KeyStoreError: There is no key store.
+    """
+    record, events = require_store(connection), list(store.events(connection))
+    installations = store.installations(connection)
+    trusted = {name: one for name, one in installations.items() if not fingerprints or name in fingerprints}
+    findings = [
+        *_signatures(record, events, trusted),
+        *_chain(record, [event for event in events if event.number is not None]),
+        *_births(connection, events),
+    ]
+    unlinked = sum(event.number is None for event in events)
+    return AuditReport(len(events), unlinked, tuple(findings))
+
+
+def _signatures(record: StoreRecord, events: Sequence[Event], trusted: dict[str, InstallationRecord]) -> Iterator[str]:
+    if not trusted:
+        yield "no trusted installation key opens this key store"
+    keys = {}
+    for fingerprint, installation in trusted.items():
+        try:
+            keys[fingerprint] = public_key_of(installation)
+        except KeyRecordError as error:
+            yield str(error)
+            continue
+        if not is_store_signed(record, installation):
+            yield f"the record of the key store is not signed by installation key {fingerprint}"
+    for event in events:
+        name = f"event {event.id} ({event.action} of {event.subject})"
+        if event.store_id != record.store_id:
+            yield f"{name} is of key store {event.store_id}"
+        elif event.fingerprint not in keys:
+            yield f"{name} is signed by installation key {event.fingerprint}, which is not trusted"
+        elif not is_signed_by(event, keys[event.fingerprint]):
+            yield f"{name} was changed: its signature does not fit"
+
+
+def _chain(record: StoreRecord, linked: Sequence[Event]) -> Iterator[str]:
+    chain = replace(record, events=0, head="")
+    for event in linked:
+        if event.number != chain.events + 1:
+            yield f"the events between number {chain.events} and {event.number} are missing or were moved"
+            chain = replace(chain, events=(event.number or 0) - 1)
+        chain, expected = chained(chain, event)
+        if expected.link != event.link:
+            yield f"event number {event.number} was changed or moved: its link does not fit"
+            chain = replace(chain, head=event.link)
+    if (chain.events, chain.head) != (record.events, record.head):
+        yield f"the chain ends with event number {chain.events}, the key store was signed with {record.events}"
+
+
+def _births(connection: Connection, events: Sequence[Event]) -> Iterator[str]:
+    born = {event.subject for event in events if event.action in ("master-key-created", "working-key-created")}
+    for master in store.masters(connection):
+        if master.id not in born:
+            yield f"master key {master.id} has no event of its creation"
+    for working in store.working(connection):
+        if str(working.number) not in born:
+            yield f"working key {working.number} of area {working.area!r} has no event of its creation"

@@ -1,0 +1,354 @@
+"""Keys over the years: every operation, its effect on a running application, and what is refused."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from conftest import RingMaker
+from sqlalchemy import Connection, Engine, select, text
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import flag_modified
+from support.leaks import marked
+from support.models import Claimant, envelopes
+
+from sa_keyvault import KeyNotFoundError, KeyRing, KeyStateError, store
+from sa_keyvault import administration as administer
+from sa_keyvault.envelope import key_number
+from sa_keyvault.records import MasterRecord, WorkingRecord
+from sa_keyvault.states import KeyState
+
+EMAIL = marked("ada@example.org")
+VOICE = marked("voice").encode()
+
+
+def read(engine: Engine) -> tuple[str, bytes | None]:
+    """Return what the application reads."""
+    with Session(engine) as session:
+        claimant = session.scalars(select(Claimant)).one()
+        return claimant.email, claimant.voice_model
+
+
+def rewrite(engine: Engine) -> None:
+    """Write all values again."""
+    with Session(engine) as session, session.begin():
+        claimant = session.scalars(select(Claimant)).one()
+        flag_modified(claimant, "email")
+        flag_modified(claimant, "voice_model")
+
+
+def working(engine: Engine, area: str = "identities") -> list[WorkingRecord]:
+    """Return the working keys of an area, the oldest epoch last."""
+    with engine.connect() as connection:
+        return sorted(store.working_in_area(connection, area), key=lambda record: -record.epoch)
+
+
+def masters(engine: Engine) -> list[MasterRecord]:
+    """Return the master keys, those that were changed most first."""
+    with engine.connect() as connection:
+        return sorted(store.masters(connection), key=lambda record: -record.epoch)
+
+
+def events(engine: Engine) -> list[tuple[str, str, str]]:
+    """Return actor, action and reason of the events after the start."""
+    with engine.connect() as connection:
+        found = [event for event in store.events(connection) if event.actor == "ada"]
+    return [(event.actor, event.action, event.reason) for event in found]
+
+
+def number_of(engine: Engine) -> int:
+    """Return the working key that the email is under."""
+    with engine.connect() as connection:
+        return key_number(envelopes(connection)[0])
+
+
+# -- working keys ------------------------------------------------------------------------------------------------------
+
+
+def test_rotate_area(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """A rotated area seals under a new key; what the former one sealed opens, and other areas are left alone."""
+    (before,) = working(plain)
+    with plain.begin() as connection:
+        assert administer.rotate_area(connection, admin, "identities", "yearly") == (before.number,)
+    assert read(application) == (EMAIL, VOICE)
+    rewrite(application)
+    retired, active = working(plain)
+    assert (retired.state, active.state) == (KeyState.RETIRED, KeyState.ACTIVE)
+    assert number_of(plain) == active.number != before.number
+    assert [record.state for record in working(plain, "models")] == [KeyState.ACTIVE]
+    assert events(plain) == [("ada", "working-key-retired", "yearly")]
+
+
+def test_unknown_area(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """An area without keys is an error that names those that have."""
+    with plain.begin() as connection, pytest.raises(KeyNotFoundError, match="the key store has: identities, models"):
+        administer.rotate_area(connection, admin, "identites")
+
+
+def test_disable_and_enable_working(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """A disabled working key opens nothing; enabled again it is what it was (R-26, A-37)."""
+    (record,) = working(plain)
+    with plain.begin() as connection:
+        administer.disable_working(connection, admin, record.number)
+    with pytest.raises(KeyStateError, match="is disabled"):
+        read(application)
+    with plain.begin() as connection:
+        administer.enable_working(connection, admin, record.number)
+    assert read(application) == (EMAIL, VOICE)
+    assert [one.state for one in working(plain)] == [KeyState.ACTIVE]
+
+
+def test_retire_working(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """A retired working key opens, and seals nothing any more."""
+    (record,) = working(plain)
+    with plain.begin() as connection:
+        administer.retire_working(connection, admin, record.number)
+    assert read(application) == (EMAIL, VOICE)
+    rewrite(application)
+    assert number_of(plain) != record.number
+
+
+def test_enable_what_is_not_disabled(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """Only a disabled key can be enabled (R-25)."""
+    (record,) = working(plain)
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="is active, not disabled"):
+        administer.enable_working(connection, admin, record.number)
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="is active, not disabled"):
+        administer.enable_master(connection, admin, record.master_id)
+
+
+OPERATIONS: list[Callable[[Connection, KeyRing], object]] = [
+    lambda connection, ring: administer.disable_working(connection, ring, 7),
+    lambda connection, ring: administer.remove_working(connection, ring, 7),
+    lambda connection, ring: administer.disable_master(connection, ring, "7"),
+    lambda connection, ring: administer.rotate_master(connection, ring, "7"),
+    lambda connection, ring: administer.remove_master(connection, ring, "7"),
+]
+
+
+@pytest.mark.parametrize("operate", OPERATIONS)
+def test_unknown_key(
+    application: Engine, plain: Engine, admin: KeyRing, operate: Callable[[Connection, KeyRing], object]
+) -> None:
+    """A key that is not there is an error that says where to look."""
+    with (
+        plain.connect() as connection,
+        pytest.raises(KeyStateError, match=r"has no .* key '?7'?; `sa-keyvault status`"),
+    ):
+        operate(connection, admin)
+
+
+# -- master keys -------------------------------------------------------------------------------------------------------
+
+
+def test_rotate_master(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """A rotated master key rewraps all working keys; no row is touched, and the former one is retired."""
+    with plain.connect() as connection:
+        before = envelopes(connection), envelopes(connection, Claimant.voice_model)
+    with plain.begin() as connection:
+        done = administer.rotate_master(connection, admin, reason="yearly")
+    former, successor = masters(plain)
+    assert (former.id, successor.id, 2, ()) == (done.former, done.successor, done.rewrapped, done.reencrypt)
+    assert (former.state, successor.state) == (KeyState.RETIRED, KeyState.ACTIVE)
+    assert former.lineage == successor.lineage
+    assert {record.master_id for area in ("identities", "models") for record in working(plain, area)} == {successor.id}
+    with plain.connect() as connection:
+        assert before == (envelopes(connection), envelopes(connection, Claimant.voice_model))
+    assert read(application) == (EMAIL, VOICE)
+    rewrite(application)
+    assert read(application) == (EMAIL, VOICE)
+    assert events(plain) == [("ada", "master-key-created", "yearly"), ("ada", "master-key-retired", "yearly")]
+
+
+def test_replace_master(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """A replaced master key is followed by one of another lineage; its areas are named, and re-encrypted by writing."""
+    with plain.begin() as connection:
+        done = administer.replace_master(connection, admin)
+    former, successor = masters(plain)
+    assert (former.id, successor.id, 0, ("identities", "models")) == (
+        done.former,
+        done.successor,
+        done.rewrapped,
+        done.reencrypt,
+    )
+    assert former.lineage != successor.lineage
+    assert read(application) == (EMAIL, VOICE)
+    rewrite(application)
+    assert {successor.id} == {
+        record.master_id
+        for area in ("identities", "models")
+        for record in working(plain, area)
+        if record.state is KeyState.ACTIVE
+    }
+    with plain.begin() as connection:
+        for area in ("identities", "models"):
+            administer.remove_working(connection, admin, working(plain, area)[0].number)
+    with plain.begin() as connection:
+        administer.remove_master(connection, admin, former.id)
+    assert read(application) == (EMAIL, VOICE)
+
+
+def test_disable_and_enable_master(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """Under a disabled master key nothing is read or written; enabled again everything is (R-26)."""
+    (master,) = masters(plain)
+    with plain.begin() as connection:
+        administer.disable_master(connection, admin, master.id, "incident 7")
+    with pytest.raises(KeyStateError, match="is disabled"):
+        read(application)
+    with plain.begin() as connection:
+        administer.enable_master(connection, admin, master.id)
+    assert read(application) == (EMAIL, VOICE)
+    rewrite(application)
+
+
+def test_stray_working_key_is_rewrapped(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """A working key of a transaction that was open during a rotation is wrapped anew by the next operation."""
+    if plain.dialect.name == "sqlite":
+        pytest.skip("one writer at a time")
+    with plain.begin() as connection:
+        administer.rotate_area(connection, admin, "identities")
+    with Session(application) as session:
+        session.add(Claimant(id=2, email=marked("late")))
+        session.flush()
+        with plain.begin() as connection:
+            former = administer.rotate_master(connection, admin).former
+        session.commit()
+    assert former in {record.master_id for record in working(plain)}
+    with plain.begin() as connection:
+        administer.rotate_area(connection, admin, "models")
+    assert former not in {record.master_id for record in working(plain)}
+    with Session(application) as session:
+        assert session.get_one(Claimant, 2).email == marked("late")
+
+
+# -- removal -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def retired(application: Engine, plain: Engine, admin: KeyRing) -> int:
+    """The number of a retired working key, which a value depends on."""
+    with plain.begin() as connection:
+        return administer.rotate_area(connection, admin, "identities")[0]
+
+
+def test_removal(retired: int, application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """A key that nothing depends on is removed: the secret is wiped, the record stays (R-25, R-31)."""
+    rewrite(application)
+    with plain.begin() as connection:
+        administer.remove_working(connection, admin, retired, "done")
+    (removed, _) = working(plain)
+    assert (removed.state, removed.epoch) == (KeyState.REMOVED, 3)
+    assert len(removed.wrapped) == 12 + 16
+    assert read(application) == (EMAIL, VOICE)
+    assert events(plain)[-1] == ("ada", "working-key-removed", "done")
+
+
+def test_removal_with_values_is_refused(retired: int, plain: Engine, admin: KeyRing) -> None:
+    """A key that values depend on is not removed; the error counts them by table and column (R-31, A-43)."""
+    message = rf"1 values depend on working key {retired}: claimant.email \(1\)"
+    with plain.connect() as connection, pytest.raises(KeyStateError, match=message):
+        administer.remove_working(connection, admin, retired)
+
+
+def test_forced_removal(retired: int, application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """Forced, with the number given again, the key is removed and its values are lost; other values open (A-43)."""
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="is not the number of working key"):
+        administer.remove_working(connection, admin, retired, forced=retired + 1)
+    with plain.begin() as connection:
+        administer.remove_working(connection, admin, retired, forced=retired)
+    with Session(application) as session:
+        assert session.scalars(select(Claimant.voice_model)).one() == VOICE
+        with pytest.raises(KeyStateError, match="is removed"):
+            session.scalars(select(Claimant.email)).one()
+
+
+def test_removal_waits(retired: int, application: Engine, plain: Engine, make_ring: RingMaker) -> None:
+    """A key is not removed before it has been retired for the delay, forced or not."""
+    rewrite(application)
+    slow = make_ring(removal_delay=timedelta(hours=1))
+    for forced in (None, retired):
+        with (
+            plain.connect() as connection,
+            pytest.raises(KeyStateError, match="less than the removal delay of 1:00"),
+        ):
+            administer.remove_working(connection, slow, retired, forced=forced)
+    # never less than twice the time after which other processes know
+    hasty = make_ring(removal_delay=timedelta(0), refresh_seconds=30)
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="less than the removal delay"):
+        administer.remove_working(connection, hasty, retired)
+
+
+@pytest.mark.parametrize("url", ["postgresql", "mariadb"], indirect=True)
+def test_removal_beside_an_older_transaction(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """While a transaction is open that began before the key was retired, the key is not removed."""
+    with plain.connect() as old:
+        old.execute(text("SELECT 1 FROM claimant"))
+        old.execute(text("UPDATE claimant SET id = id"))
+        with plain.begin() as connection:
+            (number,) = administer.rotate_area(connection, admin, "models")
+        with plain.connect() as connection, pytest.raises(KeyStateError, match="1 transactions are open that began"):
+            administer.remove_working(connection, admin, number, forced=number)
+        old.rollback()
+    with plain.begin() as connection:
+        administer.remove_working(connection, admin, number, forced=number)
+
+
+def test_active_key_is_not_removed(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """Only a retired key can be removed (R-25)."""
+    (record,) = working(plain)
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="is active; only a retired key"):
+        administer.remove_working(connection, admin, record.number, forced=record.number)
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="is active; only a retired key"):
+        administer.remove_master(connection, admin, record.master_id)
+
+
+def test_master_with_working_keys_is_not_removed(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """A master key that working keys depend on is not removed; the error counts them."""
+    with plain.begin() as connection:
+        former = administer.replace_master(connection, admin).former
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="2 working keys depend on master key"):
+        administer.remove_master(connection, admin, former)
+
+
+def test_removed_master_key_is_wiped(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """Of a removed master key the record stays, signed; its wrapped secret is gone (R-25)."""
+    with plain.begin() as connection:
+        former = administer.rotate_master(connection, admin).former
+    with plain.begin() as connection:
+        administer.remove_master(connection, admin, former)
+    with plain.connect() as connection:
+        wraps = {wrap.master_id: wrap for wrap in store.wraps(connection)}
+    assert wraps[former].wrapped == b""
+    assert read(application) == (EMAIL, VOICE)
+
+
+# -- cryptoperiods -----------------------------------------------------------------------------------------------------
+
+
+def test_worn_key_is_written_retired(application: Engine, plain: Engine, admin: KeyRing, make_ring: RingMaker) -> None:
+    """A key whose use is spent is written retired by the next operation, whatever that one does."""
+    (record,) = working(plain)
+    limited = make_ring(usage_limit=1, removal_delay=timedelta(0), refresh_seconds=0)
+    with plain.begin() as connection:
+        administer.rotate_area(connection, limited, "models")
+    assert [one.state for one in working(plain) if one.number == record.number] == [KeyState.RETIRED]
+
+
+def test_status(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """The status has every key with its use, its values by column, and what keeps it from being removed."""
+    with plain.begin() as connection:
+        (retired,) = administer.rotate_area(connection, admin, "identities")
+    with plain.connect() as connection:
+        found = administer.status(connection, admin)
+    (key,) = [key for key in found.working if key.area == "identities"]
+    assert (retired, "retired", {"claimant.email": 1}, "1 values depend on it") == (
+        key.number,
+        key.state,
+        key.values,
+        key.obstacle,
+    )
+    assert found.warnings == (f"1 values are under working key {retired}, which is retired: re-encrypt them",)
+    assert [(master.state, master.working_keys) for master in found.masters] == [("active", 2)]
+    rewrite(application)
+    with plain.connect() as connection:
+        found = administer.status(connection, admin)
+    assert next(key.obstacle for key in found.working if key.number == retired) == ""
