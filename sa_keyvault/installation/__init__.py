@@ -1,7 +1,12 @@
 """Level 1, the installation key: an RSA pair that wraps and signs master keys, and the file it is kept in."""
 
 from sa_keyvault.installation.algorithms import SIGNATURES, WRAPPING
-from sa_keyvault.installation.keys import InstallationKey, SoftwareInstallationKey, fingerprint
+from sa_keyvault.installation.keys import (
+    InstallationKey,
+    NonExportableInstallationKey,
+    SoftwareInstallationKey,
+    fingerprint,
+)
 from sa_keyvault.installation.ledger import (
     is_signed_by,
     is_store_signed,
@@ -17,6 +22,7 @@ __all__ = [
     "SIGNATURES",
     "WRAPPING",
     "InstallationKey",
+    "NonExportableInstallationKey",
     "Passphrase",
     "SoftwareInstallationKey",
     "fingerprint",

@@ -12,13 +12,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sa_keyvault.errors import InstallationKeyError, KeyRecordError
 from sa_keyvault.installation.algorithms import OAEP, SIGNATURES, WRAPPING, signature_scheme
-from sa_keyvault.installation.files import parse, to_pem, to_pkcs12
+from sa_keyvault.installation.files import marked, parse, writer_for
 from sa_keyvault.installation.passphrase import Passphrase, warn_of_own
 from sa_keyvault.installation.strength import KEY_SIZE, PUBLIC_EXPONENT, refuse_weak
 from sa_keyvault.private_file import read_private_file, write_private_file
 from sa_keyvault.secret import Secret
 
-__all__ = ["InstallationKey", "SoftwareInstallationKey", "fingerprint"]
+__all__ = ["InstallationKey", "NonExportableInstallationKey", "SoftwareInstallationKey", "fingerprint"]
 
 
 class InstallationKey(ABC):
@@ -65,6 +65,23 @@ class InstallationKey(ABC):
         return SoftwareInstallationKey(rsa.generate_private_key(PUBLIC_EXPONENT, KEY_SIZE))
 
     @staticmethod
+    def generate_non_exportable(path: str | os.PathLike[str], passphrase: Passphrase) -> "NonExportableInstallationKey":
+        """Make a new RSA-4096 pair and write it to its one file, as `SoftwareInstallationKey.to_file` does.
+
+        The mark is kept in the file: it is encrypted with the passphrase followed by `/non-exportable`.
+
+        Raises:
+            sa_keyvault.InstallationKeyError: The file exists already, or cannot be written.
+        """
+        target = Path(path)
+        write = writer_for(target)
+        secret = passphrase() if callable(passphrase) else passphrase
+        warn_of_own(secret)
+        private_key = rsa.generate_private_key(PUBLIC_EXPONENT, KEY_SIZE)
+        write_private_file(target, write(private_key, marked(secret)))
+        return NonExportableInstallationKey(private_key)
+
+    @staticmethod
     def from_file(path: str | os.PathLike[str], passphrase: Passphrase) -> "SoftwareInstallationKey":
         """Read a key from an encrypted PEM (PKCS#8) or PKCS#12 file.
 
@@ -78,7 +95,8 @@ class InstallationKey(ABC):
         data = read_private_file(Path(path))
         secret = passphrase() if callable(passphrase) else passphrase
         try:
-            return SoftwareInstallationKey(parse(data, secret, Path(path)))
+            private_key, is_exportable = parse(data, secret, Path(path))
+            return (SoftwareInstallationKey if is_exportable else NonExportableInstallationKey)(private_key)
         except InstallationKeyError as error:
             # the frames that it passed, and this one, would keep the passphrase in its traceback
             refusal = error.with_traceback(None)
@@ -140,14 +158,14 @@ class SoftwareInstallationKey(InstallationKey):
         (2,048 iterations; PKCS#12: of its MAC), so use one that `new_passphrase` made.
 
         Raises:
-            sa_keyvault.InstallationKeyError: The file exists already, or cannot be written.
+            sa_keyvault.InstallationKeyError: The file exists already, or cannot be written; it would be PKCS#12
+                in FIPS mode; or the key is non-exportable.
         """
+        target = Path(path)
+        write = writer_for(target)
         secret = passphrase() if callable(passphrase) else passphrase
         warn_of_own(secret)
-        target = Path(path)
-        write = to_pkcs12 if target.suffix in {".p12", ".pfx"} else to_pem
-        data = write(self._private_key, secret)
-        write_private_file(target, data)
+        write_private_file(target, write(self._private_key, secret))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.fingerprint[:16]}>"
@@ -155,6 +173,28 @@ class SoftwareInstallationKey(InstallationKey):
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         msg = "an installation key can be neither pickled nor copied; write it with to_file"
         raise TypeError(msg)
+
+
+class NonExportableInstallationKey(SoftwareInstallationKey):
+    """A software key that the library writes to no second file.
+
+    It protects against mistakes only: whoever has its file and the passphrase has the key.
+    """
+
+    __slots__ = ()
+
+    def to_file(self, path: str | os.PathLike[str], passphrase: Passphrase) -> NoReturn:
+        """Refuse to write the key.
+
+        Raises:
+            sa_keyvault.InstallationKeyError: Always.
+        """
+        msg = (
+            f"installation key {self.fingerprint} was generated non-exportable, and is written to no second file; "
+            "this prevents mistakes, and not that somebody who has its file and passphrase takes the key away: "
+            "keep a key for which that matters in a PKCS#11 token"
+        )
+        raise InstallationKeyError(msg)
 
 
 def fingerprint(public_key: rsa.RSAPublicKey) -> str:

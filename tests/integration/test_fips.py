@@ -221,3 +221,33 @@ def test_scrypt_is_not_read(in_fips_mode: Script, installation_key: SoftwareInst
     assert InstallationKey.from_file(path, passphrase).fingerprint == installation_key.fingerprint
     found = in_fips_mode(READ.format(path=str(path), passphrase=passphrase))
     assert "scrypt" in found
+
+
+@pytest.mark.parametrize("write", ["key.to_file", "InstallationKey.generate_non_exportable"])
+def test_pkcs12_is_not_written(in_fips_mode: Script, tmp_path: Path, write: str) -> None:
+    """A PKCS#12 file, which could not be read there, is not written in FIPS mode; the error names PEM (R-41)."""
+    path = tmp_path / "own.p12"
+    script = f"""
+try:
+    {write}({str(path)!r}, new_passphrase())
+except InstallationKeyError as error:
+    print(error)
+"""
+    refusal = "would be a PKCS#12 file, which cannot be read in FIPS mode; choose a name that ends in .pem\n"
+    assert (in_fips_mode(script), path.exists()) == (f"{path} {refusal}", False)
+
+
+def test_non_exportable_pem(in_fips_mode: Script, tmp_path: Path) -> None:
+    """A non-exportable key is written and read as PEM in FIPS mode."""
+    path = str(tmp_path / "own.pem")
+    script = f"""
+passphrase = new_passphrase()
+made = InstallationKey.generate_non_exportable({path!r}, passphrase)
+read = InstallationKey.from_file({path!r}, passphrase)
+print(read.fingerprint == made.fingerprint)
+try:
+    read.to_file({path + "2"!r}, passphrase)
+except InstallationKeyError as error:
+    print("was generated non-exportable" in str(error))
+"""
+    assert in_fips_mode(script) == "True\nTrue\n"

@@ -669,6 +669,86 @@ def test_pkcs12_with_an_unencrypted_key_is_refused(
     _refused(_private(tmp_path / "key.p12", (tmp_path / "key.p12").read_bytes()))
 
 
+# -- keys that are not exported ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session", params=["pem", "p12"])
+def own_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one file of a non-exportable key, in each of both formats."""
+    path = tmp_path_factory.mktemp("own") / f"key.{request.param}"
+    InstallationKey.generate_non_exportable(path, _PASSPHRASE)
+    return path
+
+
+def test_non_exportable_key_is_in_its_file(tmp_path: Path) -> None:
+    """A non-exportable key is RSA-4096 with the exponent 65537, and is read from the file it was written to (R-8)."""
+    made = InstallationKey.generate_non_exportable(str(tmp_path / "key.pem"), lambda: _PASSPHRASE)
+    read = InstallationKey.from_file(tmp_path / "key.pem", _PASSPHRASE)
+    expected = (4096, 65537, made.fingerprint)
+    assert expected == (read.public_key.key_size, read.public_key.public_numbers().e, read.fingerprint)
+    assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["copy.pem", "copy.p12"])
+def test_non_exportable_key_is_not_written_again(own_file: Path, tmp_path: Path, name: str) -> None:
+    """A key that was generated non-exportable is refused by `to_file`, which says what that prevents and what not."""
+    read = InstallationKey.from_file(own_file, _PASSPHRASE)
+    with pytest.raises(InstallationKeyError, match=r"prevents mistakes, and not .*in a PKCS#11 token$") as caught:
+        read.to_file(tmp_path / name, installation.new_passphrase())
+    assert read.fingerprint in _shown(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_made_non_exportable_key_is_not_written_again(tmp_path: Path) -> None:
+    """The key that `generate_non_exportable` returns is refused as well, not only the one that is read."""
+    made = InstallationKey.generate_non_exportable(tmp_path / "key.pem", _PASSPHRASE)
+    with pytest.raises(InstallationKeyError, match="was generated non-exportable"):
+        made.to_file(tmp_path / "copy.pem", _PASSPHRASE)
+
+
+def test_exportable_key_is_written_again(file: Path, key: SoftwareInstallationKey, tmp_path: Path) -> None:
+    """A key of `generate` that was read from its file can be written to another, for a second server."""
+    InstallationKey.from_file(file, _PASSPHRASE).to_file(tmp_path / "copy.pem", _PASSPHRASE)
+    assert key.fingerprint == InstallationKey.from_file(tmp_path / "copy.pem", _PASSPHRASE).fingerprint
+
+
+@pytest.mark.parametrize("passphrase", [_SENTINEL, _PASSPHRASE.lower(), b"", None, _PASSPHRASE.decode()])
+def test_wrong_passphrase_of_a_non_exportable_key(own_file: Path, passphrase: Any) -> None:
+    """A wrong passphrase of a non-exportable key is refused like any other, without it in the error (R-38, A-81)."""
+    shown = _shown(_refused(own_file, passphrase, match="does not open: wrong passphrase, or "))
+    assert [one for one in (_SENTINEL.decode(), _PASSPHRASE.decode()) if one in shown] == []
+
+
+def test_mark_is_in_the_passphrase(own_file: Path) -> None:
+    """The file does not open with the passphrase alone, but with the documented text behind it, in any program."""
+    load: Callable[[bytes, bytes], object] = (
+        serialization.load_pem_private_key
+        if own_file.suffix == ".pem"
+        else lambda data, passphrase: pkcs12.load_pkcs12(data, passphrase).key
+    )
+    with pytest.raises(ValueError, match=r"."):
+        load(own_file.read_bytes(), _PASSPHRASE)
+    assert isinstance(load(own_file.read_bytes(), _PASSPHRASE + b"/non-exportable"), rsa.RSAPrivateKey)
+
+
+def test_non_exportable_key_never_overwrites(tmp_path: Path) -> None:
+    """A file that is there already stays as it is (R-42, A-82)."""
+    path = _private(tmp_path / "key.pem", b"the only copy of another key")
+    with pytest.raises(InstallationKeyError, match="exists already"):
+        InstallationKey.generate_non_exportable(path, _PASSPHRASE)
+    assert path.read_bytes() == b"the only copy of another key"
+
+
+def test_passphrase_of_a_non_exportable_key(tmp_path: Path) -> None:
+    """An own passphrase is used with a warning at the caller's line, an empty one is refused (R-41, A-81)."""
+    with pytest.warns(PassphraseWarning, match="2,048 iterations only") as caught:
+        InstallationKey.generate_non_exportable(tmp_path / "key.pem", b"correct horse")
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.raises(InstallationKeyError, match="never written without a passphrase"):
+        InstallationKey.generate_non_exportable(tmp_path / "other.pem", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["key.pem"]
+
+
 # -- wrapping and signing ----------------------------------------------------------------------------------------------
 
 _STORE = "0123456789abcdef" * 2
