@@ -3,6 +3,7 @@
 from sa_keyvault.errors import (
     AuthenticationError,
     BindingError,
+    CertificateExpiryWarning,
     ConfigurationError,
     DecryptionError,
     EncodingError,
@@ -30,6 +31,7 @@ from sa_keyvault.types import Encrypted, storage_length
 __all__ = [
     "AuthenticationError",
     "BindingError",
+    "CertificateExpiryWarning",
     "ConfigurationError",
     "DecryptionError",
     "EncodingError",

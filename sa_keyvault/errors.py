@@ -18,6 +18,7 @@ KeyVaultError                         base, never raised itself
     └── AuthenticationError           key, bytes or row do not fit together (on purpose one class)
 
 KeyVaultWarning                       base, never issued itself; also UserWarning
+├── CertificateExpiryWarning          the installation key's certificate, or a CA's above it, expires soon
 ├── LegacyAlgorithmWarning            3DES or SHA-1 is provisioned, or still in use
 ├── PassphraseWarning                 a passphrase that the library did not make
 └── PlaintextLogWarning               SQLAlchemy's log level prints decrypted rows
@@ -31,6 +32,7 @@ from sqlalchemy.exc import DontWrapMixin
 __all__ = [
     "AuthenticationError",
     "BindingError",
+    "CertificateExpiryWarning",
     "ConfigurationError",
     "DecryptionError",
     "EncodingError",
@@ -142,6 +144,10 @@ class AuthenticationError(DecryptionError):
 
 class KeyVaultWarning(UserWarning):
     """Base of every warning of the library; never issued itself."""
+
+
+class CertificateExpiryWarning(KeyVaultWarning):
+    """The certificate of the installation key, or that of a CA above it, expires soon; then no start succeeds."""
 
 
 class LegacyAlgorithmWarning(KeyVaultWarning):

@@ -24,6 +24,7 @@ _MODULES = ["sa_keyvault", *(found.name for found in pkgutil.walk_packages(sa_ke
 _NAMES = [
     "AuthenticationError",
     "BindingError",
+    "CertificateExpiryWarning",
     "ConfigurationError",
     "DecryptionError",
     "EncodingError",

@@ -1,6 +1,12 @@
-"""Level 1, the installation key: an RSA pair that wraps and signs master keys, and the file it is kept in."""
+"""Level 1, the installation key: an RSA pair that wraps and signs master keys, its file, and its certificate."""
 
 from sa_keyvault.installation.algorithms import SIGNATURES, WRAPPING
+from sa_keyvault.installation.certificates import (
+    EXPIRY_WARNING_DAYS,
+    InstallationCertificate,
+    days_left,
+    verify_certificate,
+)
 from sa_keyvault.installation.keys import (
     InstallationKey,
     NonExportableInstallationKey,
@@ -17,14 +23,19 @@ from sa_keyvault.installation.ledger import (
 )
 from sa_keyvault.installation.masters import resign_master, unwrap_master, verify_master, wrap_master
 from sa_keyvault.installation.passphrase import Passphrase, new_passphrase, passphrase_from_file
+from sa_keyvault.installation.request import certificate_request
 
 __all__ = [
+    "EXPIRY_WARNING_DAYS",
     "SIGNATURES",
     "WRAPPING",
+    "InstallationCertificate",
     "InstallationKey",
     "NonExportableInstallationKey",
     "Passphrase",
     "SoftwareInstallationKey",
+    "certificate_request",
+    "days_left",
     "fingerprint",
     "is_signed_by",
     "is_store_signed",
@@ -35,6 +46,7 @@ __all__ = [
     "sign_event",
     "sign_store",
     "unwrap_master",
+    "verify_certificate",
     "verify_master",
     "verify_store",
     "wrap_master",

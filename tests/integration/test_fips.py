@@ -251,3 +251,26 @@ except InstallationKeyError as error:
     print("was generated non-exportable" in str(error))
 """
     assert in_fips_mode(script) == "True\nTrue\n"
+
+
+def test_request_and_certificate(in_fips_mode: Script) -> None:
+    """A certificate is requested, read and verified in FIPS mode (RFC 2986)."""
+    script = """
+from datetime import UTC, datetime, timedelta
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from sa_keyvault.installation import InstallationCertificate, certificate_request, verify_certificate
+now = datetime(2026, 6, 1, tzinfo=UTC)
+request = x509.load_pem_x509_csr(certificate_request(key, "claims"))
+ca, name = rsa.generate_private_key(65537, 3072), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "CA")])
+def issue(subject, public_key, is_ca):
+    builder = x509.CertificateBuilder(name, subject, public_key, 1, now, now + timedelta(days=1))
+    return builder.add_extension(x509.BasicConstraints(is_ca, None), True).sign(ca, hashes.SHA256())
+root, own = (
+    issue(*one).public_bytes(serialization.Encoding.PEM)
+    for one in ((name, ca.public_key(), True), (request.subject, request.public_key(), False))
+)
+print(verify_certificate(InstallationCertificate.from_bytes(own), key, root, now))
+"""
+    assert in_fips_mode(script) == "2026-06-02 00:00:00+00:00\n"
