@@ -10,7 +10,7 @@ from sa_keyvault.administration.masters import (
     retire_master,
     rotate_master,
 )
-from sa_keyvault.administration.provision import Provisioned, provision
+from sa_keyvault.administration.provision import Provisioned, provision, provisioning_of
 from sa_keyvault.administration.removal import remove_master, remove_working
 from sa_keyvault.administration.status import MasterStatus, Status, WorkingStatus, status
 from sa_keyvault.administration.working import disable_working, enable_working, retire_working, rotate_area
@@ -29,6 +29,7 @@ __all__ = [
     "enable_master",
     "enable_working",
     "provision",
+    "provisioning_of",
     "remove_master",
     "remove_working",
     "replace_master",

@@ -1,17 +1,19 @@
 """Moves the keys of a store to another provisioning; no row of the application is touched."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection
 
 from sa_keyvault import store
-from sa_keyvault.installation import SIGNATURES
-from sa_keyvault.keyring import Master, Operation, Policy, operation
+from sa_keyvault.installation import SIGNATURES, InstallationKey
+from sa_keyvault.keyring import Master, Operation, Policy, operation, require_store
 from sa_keyvault.plugin import KeyRing
+from sa_keyvault.records import MasterRecord, WorkingRecord
 from sa_keyvault.states import KeyState
-from sa_keyvault.suites import HashName, Provisioning
+from sa_keyvault.suites import LEGACY_SUITES, Provisioning
 
-__all__ = ["Provisioned", "provision"]
+__all__ = ["Provisioned", "provision", "provisioning_of"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,7 @@ def provision(connection: Connection, ring: KeyRing, reason: str = "") -> Provis
     provisioning = ring.identity.policy.provisioning
     # what is to be left must be read first; but SHA-1 only where the store itself is still signed with it, so that
     # nobody can bring in an old, or forged, SHA-1 signature once it has been left
-    own = store.installations(connection).get(ring.installation_key.fingerprint) if _has_store(connection) else None
-    former: HashName = "sha1" if own is not None and own.algorithm == SIGNATURES["sha1"] else provisioning.hash
+    former = provisioning_of(connection, ring.installation_key).hash
     accepting = Policy(replace(provisioning, hash=former), "off")
     with operation(connection, ring.identity, reason, accepting) as changing:
         changing.active_masters()
@@ -72,8 +73,27 @@ def provision(connection: Connection, ring: KeyRing, reason: str = "") -> Provis
         )
 
 
-def _has_store(connection: Connection) -> bool:
-    return inspect(connection).has_table("keyvault_installation")
+def provisioning_of(connection: Connection, key: InstallationKey) -> Provisioning:
+    """Return the provisioning that a key store has now, by what is signed and made in it; nothing is verified.
+
+    Raises:
+        sa_keyvault.KeyStoreError: There is no key store.
+    """
+    require_store(connection)
+    own = store.installations(connection).get(key.fingerprint)
+    is_sha1 = own is not None and own.algorithm == SIGNATURES["sha1"]
+    masters, working = store.masters(connection), store.working(connection)
+    return Provisioning(
+        master=_choice(masters),
+        working=_choice(sorted(working, key=lambda record: record.created)),
+        hash="sha1" if is_sha1 else "sha256",
+    )
+
+
+def _choice(records: Sequence[MasterRecord] | Sequence[WorkingRecord]) -> str:
+    """Return what the newest active key is provisioned as."""
+    active = [record.suite for record in records if record.state is KeyState.ACTIVE]
+    return "3des" if active and active[-1] in LEGACY_SUITES else "aes"
 
 
 def _sign_anew(changing: Operation, provisioning: Provisioning) -> tuple[str, ...]:

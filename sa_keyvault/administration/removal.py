@@ -1,5 +1,6 @@
 """Destroys keys, slowly: after a delay, beside no older transaction, and with nothing left that depends on them."""
 
+import time
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
@@ -12,6 +13,8 @@ from sa_keyvault.records import MasterRecord, WorkingRecord
 from sa_keyvault.states import KeyState
 
 __all__ = ["remove_master", "remove_working"]
+
+_INNODB_CACHE_SECONDS = 0.2
 
 # a key's times have no fractions of seconds: what began in the same second may have begun before
 _OLDER_TRANSACTIONS = {
@@ -97,8 +100,12 @@ def _require_no_older_transaction(connection: Connection, since: str) -> None:
     """
     dialect = "mysql" if connection.dialect.name == "mariadb" else connection.dialect.name
     if query := _OLDER_TRANSACTIONS.get(dialect):
-        shown = since if dialect == "postgresql" else since.replace("T", " ").rstrip("Z")
-        count = connection.execute(text(query), {"since": shown}).scalar_one()
+        shown = {"since": since if dialect == "postgresql" else since.replace("T", " ").rstrip("Z")}
+        count = connection.execute(text(query), shown).scalar_one()
+        if count and dialect == "mysql":
+            # what InnoDB shows may be 0.1 s old, and have a transaction that has ended
+            time.sleep(_INNODB_CACHE_SECONDS)
+            count = connection.execute(text(query), shown).scalar_one()
         if count:
             msg = (
                 f"{count} transactions are open that began before the key was retired at {since}, and may hold values "

@@ -2,9 +2,13 @@
 
 import click
 
+from sa_keyvault.cli.audit import audit
 from sa_keyvault.cli.consoles import error_output
 from sa_keyvault.cli.fips import fips
+from sa_keyvault.cli.masters import master
 from sa_keyvault.cli.provision import provision
+from sa_keyvault.cli.status import status
+from sa_keyvault.cli.working import working
 from sa_keyvault.errors import KeyVaultError
 
 __all__ = ["main"]
@@ -35,5 +39,5 @@ def main() -> None:
     """Administer the key store of an application that uses sa_keyvault."""
 
 
-main.add_command(fips)
-main.add_command(provision)
+for command in (audit, fips, master, provision, status, working):
+    main.add_command(command)

@@ -1,23 +1,17 @@
 """The subcommand `provision`: moves the keys to other algorithms."""
 
-import warnings
-from pathlib import Path
-
 import click
 
 from sa_keyvault.administration import provision as move
+from sa_keyvault.cli.access import Access, access_options
 from sa_keyvault.cli.consoles import error_output, output
-from sa_keyvault.cli.options import key_options, open_connection, read_key, url_option
-from sa_keyvault.errors import LegacyAlgorithmWarning
-from sa_keyvault.plugin import KeyRing
 from sa_keyvault.suites import HashName, Provisioning
 
 __all__ = ["provision"]
 
 
 @click.command()
-@url_option
-@key_options
+@access_options
 @click.option("--master", type=click.Choice(["aes", "3des"]), default="aes", show_default=True, help="Master keys.")
 @click.option("--working", type=click.Choice(["aes", "3des"]), default="aes", show_default=True, help="Working keys.")
 @click.option(
@@ -28,9 +22,7 @@ __all__ = ["provision"]
     show_default=True,
     help="Signatures.",
 )
-def provision(
-    url: str, installation_key: Path, passphrase_file: Path | None, master: str, working: str, hash_name: HashName
-) -> None:
+def provision(access: Access, master: str, working: str, hash_name: HashName) -> None:
     """Move the keys to other algorithms, by default to AES-256 and SHA-256.
 
     Master keys are signed anew and, where they are of another kind, followed by new ones; working keys of another
@@ -40,12 +32,10 @@ def provision(
     console, errors = output(), error_output()
     chosen = Provisioning(master, working, hash_name)
     for weakness in chosen.weaknesses():
-        errors.print(f"sa-keyvault: warning: {weakness}", style="yellow")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LegacyAlgorithmWarning)
-        ring = KeyRing(read_key(installation_key, passphrase_file), chosen)
-    with open_connection(url) as connection:
-        done = move(connection, ring)
+        errors.print(f"sa-keyvault: warning: {weakness.rpartition('; ')[0]}", style="yellow")
+    ring = access.ring(access.read_key(), chosen)
+    with access.connection() as connection:
+        done = move(connection, ring, access.reason)
     console.print(f"provisioned: master keys {master}, working keys {working}, hash {hash_name}")
     console.print(f"  {len(done.signed)} master keys signed anew")
     console.print(f"  {len(done.masters_made)} master keys made, {len(done.masters_retired)} retired")

@@ -1,0 +1,176 @@
+"""Transcripts of the subcommands that administer keys."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import EngineMaker, RingMaker
+from sqlalchemy import URL, Engine, select
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import flag_modified
+from support.command import Runner
+from support.leaks import marked
+from support.models import Base, Claimant
+
+from sa_keyvault import KeyStateError, store
+from sa_keyvault.records import MasterRecord, WorkingRecord
+
+EMAIL = marked("ada@example.org")
+
+
+@pytest.fixture
+def application(sqlite_url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> Engine:
+    """A running application with one row."""
+    ring = make_ring(refresh_seconds=0)
+    engine = make_engine(sqlite_url, ring)
+    ring.initialize(engine, Base.metadata)
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add(Claimant(id=1, email=EMAIL))
+    return engine
+
+
+def email(engine: Engine) -> str:
+    """Return what the application reads."""
+    with Session(engine) as session:
+        return session.scalars(select(Claimant.email)).one()
+
+
+def keys(engine: Engine) -> tuple[list[MasterRecord], list[WorkingRecord]]:
+    """Return the keys of the store."""
+    with engine.connect() as connection:
+        return store.masters(connection), store.working_in_area(connection, "identities")
+
+
+def test_status(application: Engine, sqlite_url: URL, run: Runner) -> None:
+    """The status shows every level: store, installation key, master keys, working keys with their values."""
+    done = run("status", url=sqlite_url)
+    ((master,), (working,)) = keys(application)
+    lines = [re.sub(r"\s+", " ", line).strip() for line in done.output.splitlines()]
+    assert (done.code, done.errors) == (0, "")
+    assert lines[0].endswith(", version 1, 2 audit events")
+    assert f"{master.id} active aes-256-gcm {master.created} 0.0% 2 no: 2 working keys depend on it" in lines
+    assert any(
+        line.startswith(f"{working.number} identities active aes-256-gcm") and "claimant.email 1" in line
+        for line in lines
+    )
+
+
+def test_status_as_json(application: Engine, sqlite_url: URL, run: Runner) -> None:
+    """The same for programs; nothing secret is in it."""
+    done = run("status", "--json", url=sqlite_url)
+    found = json.loads(done.output)
+    assert (
+        done.code,
+        next(key["values"] for key in found["working"] if key["area"] == "identities"),
+    ) == (0, {"claimant.email": 1})
+    assert not re.search("secret|wrapped|signature", done.output)
+
+
+def test_life_of_a_working_key(application: Engine, sqlite_url: URL, run: Runner) -> None:
+    """Rotated, disabled, enabled, refused while values depend on it, and removed with the number typed again."""
+    number = str(keys(application)[1][0].number)
+    transcript = [
+        (("working", "rotate", "identities", "--reason", "yearly"), 0, "area identities: 1 working keys retired; "),
+        (("working", "disable", number), 0, f"working key {number} is disabled\n"),
+        (("working", "enable", number), 0, f"working key {number} is enabled\n"),
+        (("working", "remove", number, "--yes"), 1, ""),
+        (("working", "remove", number, "--removal-hours", "0"), 1, ""),
+    ]
+    for arguments, code, output in transcript:
+        done = run(*arguments, url=sqlite_url)
+        assert (code, output) == (done.code, done.output[: len(output)])
+        assert "Traceback" not in done.errors
+    assert email(application) == EMAIL
+    refused = run("working", "remove", number, "--yes", url=sqlite_url)
+    assert "sa-keyvault: error: working key" in refused.errors
+    assert "sa-keyvault: hint: wait, so that no process still seals under it" in refused.errors
+    listed = run("audit", "list", "--actor", "nobody", url=sqlite_url)
+    assert any("working-key-retired" in line and line.endswith("yearly") for line in listed.output.splitlines())
+
+
+def test_life_of_a_master_key(application: Engine, sqlite_url: URL, run: Runner) -> None:
+    """Rotated, disabled, enabled, replaced: each says what it did, and the application goes on."""
+    first = run("master", "rotate", url=sqlite_url)
+    former, successor = sorted(keys(application)[0], key=lambda record: record.state, reverse=True)
+    expected = f"master key {former.id} is retired, {successor.id} follows it\n  2 working keys wrapped anew\n"
+    assert (0, expected, "") == (first.code, first.output, first.errors)
+    assert email(application) == EMAIL
+    assert run("master", "disable", successor.id, url=sqlite_url).output == f"master key {successor.id} is disabled\n"
+    with pytest.raises(KeyStateError, match="is disabled"):
+        email(application)
+    assert run("master", "enable", successor.id, url=sqlite_url).code == 0
+    assert email(application) == EMAIL
+    replaced = run("master", "replace", "--yes", url=sqlite_url)
+    assert replaced.output.endswith("  to be re-encrypted: identities, models\n")
+    with Session(application) as session, session.begin():
+        flag_modified(session.scalars(select(Claimant)).one(), "email")
+    assert email(application) == EMAIL
+
+
+def test_what_is_final_is_asked(application: Engine, sqlite_url: URL, run: Runner) -> None:
+    """Without an answer nothing final is done; exit code 1."""
+    number = str(keys(application)[1][0].number)
+    for arguments in (("working", "remove", number), ("master", "replace")):
+        done = run(*arguments, url=sqlite_url)
+        assert (done.code, "Aborted" in done.errors) == (1, True)
+
+
+def test_unknown_key(application: Engine, sqlite_url: URL, run: Runner) -> None:
+    """A key that is not there is an error with a hint."""
+    done = run("working", "disable", "7", url=sqlite_url)
+    error = "sa-keyvault: error: the key store has no working key 7\n"
+    hint = "sa-keyvault: hint: `sa-keyvault status` lists them\n"
+    assert (1, "", error + hint) == (
+        done.code,
+        done.output,
+        done.errors,
+    )
+
+
+def test_audit(application: Engine, sqlite_url: URL, run: Runner) -> None:
+    """The audit says how many events there are and finds nothing; a changed one is found, exit code 1."""
+    clean = run("audit", "verify", url=sqlite_url)
+    assert (clean.code, clean.output, clean.errors) == (0, "4 events, 2 not linked yet, 0 findings\n", "")
+    with application.begin() as connection:
+        connection.exec_driver_sql("UPDATE keyvault_event SET actor = 'nobody' WHERE number = 1")
+    found = run("audit", "verify", url=sqlite_url)
+    assert found.code == 1
+    assert "was changed: its signature does not fit" in found.errors
+    listed = run("audit", "list", "--json", url=sqlite_url)
+    assert {"nobody"} < {json.loads(line)["actor"] for line in listed.output.splitlines()}
+
+
+def test_configured_in_pyproject(
+    application: Engine,
+    sqlite_url: URL,
+    run: Runner,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Options have their defaults in the table `[tool.sa_keyvault]`; what is given on the command line wins."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(f'[tool.sa_keyvault]\nurl = "{sqlite_url}"\nactor = "ada"\n')
+    assert run("working", "rotate", "identities").code == 0
+    assert run("working", "rotate", "models", "--actor", "grace").code == 0
+    actors = [line.split("  ")[1] for line in run("audit", "list").output.splitlines()]
+    assert {"ada", "grace"} < set(actors)
+    (tmp_path / "pyproject.toml").write_text("[tool")
+    broken = run("status")
+    assert (broken.code, "pyproject.toml cannot be read (TOMLDecodeError)" in broken.errors) == (1, True)
+
+
+def test_help(run: Runner) -> None:
+    """Every subcommand has a help text of its own."""
+    for command in (
+        (),
+        ("master",),
+        ("working",),
+        ("audit",),
+        ("status",),
+        ("master", "disable"),
+        ("working", "remove"),
+    ):
+        done = run(*command, "--help")
+        assert (done.code, len(done.output.splitlines()[2].strip()) > 20) == (0, True)
