@@ -1,6 +1,6 @@
 """Level 1, the installation key: an RSA pair that wraps and signs master keys, its file, and its certificate."""
 
-from sa_keyvault.installation.algorithms import SIGNATURES, WRAPPING
+from sa_keyvault.installation.algorithms import SIGNATURES, WRAPPINGS
 from sa_keyvault.installation.certificates import (
     EXPIRY_WARNING_DAYS,
     InstallationCertificate,
@@ -28,7 +28,7 @@ from sa_keyvault.installation.request import certificate_request
 __all__ = [
     "EXPIRY_WARNING_DAYS",
     "SIGNATURES",
-    "WRAPPING",
+    "WRAPPINGS",
     "InstallationCertificate",
     "InstallationKey",
     "NonExportableInstallationKey",

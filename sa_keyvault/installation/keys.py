@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sa_keyvault.errors import InstallationKeyError, KeyRecordError
-from sa_keyvault.installation.algorithms import OAEP, SIGNATURES, WRAPPING, signature_scheme
+from sa_keyvault.installation.algorithms import SIGNATURES, WRAPPINGS, signature_scheme, wrapping_scheme
 from sa_keyvault.installation.files import marked, parse, writer_for
 from sa_keyvault.installation.passphrase import Passphrase, warn_of_own
 from sa_keyvault.installation.strength import KEY_SIZE, PUBLIC_EXPONENT, refuse_weak
 from sa_keyvault.private_file import read_private_file, write_private_file
 from sa_keyvault.secret import Secret
 
-__all__ = ["InstallationKey", "NonExportableInstallationKey", "SoftwareInstallationKey", "fingerprint"]
+__all__ = ["InstallationKey", "NonExportableInstallationKey", "SoftwareInstallationKey", "fingerprint", "not_opened"]
 
 
 class InstallationKey(ABC):
@@ -36,14 +36,15 @@ class InstallationKey(ABC):
     @property
     @abstractmethod
     def algorithms(self) -> frozenset[str]:
-        """What this key can do, as `WRAPPING` and some of `SIGNATURES`."""
+        """What this key can do, some of `WRAPPINGS` and some of `SIGNATURES`."""
 
     @abstractmethod
     def unwrap(self, wrapped: bytes, algorithm: str) -> Secret:
         """Return the secret in *wrapped*.
 
         Raises:
-            sa_keyvault.KeyRecordError: It was not wrapped for this key, or by another algorithm.
+            sa_keyvault.KeyRecordError: It was not wrapped for this key, or by an algorithm that is not there.
+        sa_keyvault.InstallationKeyError: This key cannot unwrap so, or is out of reach.
         """
 
     @abstractmethod
@@ -51,7 +52,7 @@ class InstallationKey(ABC):
         """Return a signature of *message*.
 
         Raises:
-            sa_keyvault.InstallationKeyError: This key, or its library, cannot sign so.
+            sa_keyvault.InstallationKeyError: This key, or its library, cannot sign so, or is out of reach.
         """
 
     @property
@@ -128,19 +129,16 @@ class SoftwareInstallationKey(InstallationKey):
     @property
     def algorithms(self) -> frozenset[str]:
         """All that the library knows."""
-        return frozenset({WRAPPING, *SIGNATURES.values()})
+        return frozenset({*WRAPPINGS, *SIGNATURES.values()})
 
     def unwrap(self, wrapped: bytes, algorithm: str) -> Secret:
         """Return the secret in *wrapped* (as long as the modulus)."""
-        if algorithm != WRAPPING:
-            msg = f"no wrapping algorithm {algorithm!r}; this version has {WRAPPING}"
-            raise KeyRecordError(msg)
+        scheme = wrapping_scheme(algorithm)
         try:
-            return Secret(self._private_key.decrypt(wrapped, OAEP))
+            return Secret(self._private_key.decrypt(wrapped, scheme))
         except ValueError:
             pass
-        msg = f"a wrapped master key of {len(wrapped)} bytes does not open with installation key {self.fingerprint}"
-        raise KeyRecordError(msg, size=len(wrapped))
+        raise not_opened(wrapped, self)
 
     def sign(self, message: bytes, algorithm: str) -> bytes:
         """Return a signature of *message* (as long as the modulus)."""
@@ -201,3 +199,9 @@ def fingerprint(public_key: rsa.RSAPublicKey) -> str:
     """Return the SHA-256 of the SubjectPublicKeyInfo (RFC 5280 section 4.1), 64 hex digits."""
     der = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()
+
+
+def not_opened(wrapped: bytes, key: InstallationKey) -> KeyRecordError:
+    """Return the one error of everything that *key* does not unwrap, whatever the reason."""
+    msg = f"a wrapped master key of {len(wrapped)} bytes does not open with installation key {key.fingerprint}"
+    return KeyRecordError(msg, size=len(wrapped))

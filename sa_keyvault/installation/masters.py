@@ -2,8 +2,8 @@
 
 from cryptography.exceptions import InvalidSignature
 
-from sa_keyvault.errors import ConfigurationError, KeyRecordError
-from sa_keyvault.installation.algorithms import OAEP, SIGNATURES, WRAPPING, signature_scheme
+from sa_keyvault.errors import ConfigurationError, InstallationKeyError, KeyRecordError
+from sa_keyvault.installation.algorithms import SIGNATURES, WRAPPINGS, signature_scheme, wrapping_scheme
 from sa_keyvault.installation.keys import InstallationKey
 from sa_keyvault.records import MasterRecord, MasterSecret, Wrap, signed_bytes
 from sa_keyvault.suites import Provisioning
@@ -14,24 +14,45 @@ __all__ = ["resign_master", "unwrap_master", "verify_master", "wrap_master"]
 def wrap_master(record: MasterRecord, secret: MasterSecret, key: InstallationKey, provisioning: Provisioning) -> Wrap:
     """Wrap a master key's secret for *key* and sign record and wrap with it.
 
+    It is wrapped by the first of `WRAPPINGS` that the key can unwrap.
+
     Raises:
-        sa_keyvault.InstallationKeyError: The key cannot sign as it is provisioned.
+        sa_keyvault.InstallationKeyError: The key can unwrap nothing, or cannot sign as it is provisioned.
     """
-    wrapped = key.public_key.encrypt(secret.to_secret().expose(), OAEP)
-    return _signed(record, wrapped, key, provisioning)
+    wrapping = next((one for one in WRAPPINGS if one in key.algorithms), None)
+    if wrapping is None:
+        msg = (
+            f"installation key {key.fingerprint} can unwrap by none of {', '.join(WRAPPINGS)}; "
+            "use a key, or a token, that does RSA-OAEP"
+        )
+        raise InstallationKeyError(msg)
+    wrapped = key.public_key.encrypt(secret.to_secret().expose(), wrapping_scheme(wrapping))
+    return _signed(record, wrapping, wrapped, key, provisioning)
 
 
 def resign_master(record: MasterRecord, wrap: Wrap, key: InstallationKey, provisioning: Provisioning) -> Wrap:
     """Return a wrap whose record has changed, or that is to be signed by another algorithm, with a new signature.
 
     The caller has verified the old one.
+
+    Raises:
+        sa_keyvault.InstallationKeyError: The key cannot sign as it is provisioned.
     """
-    return _signed(record, wrap.wrapped, key, provisioning)
+    wrapping, _, _ = wrap.algorithm.partition("+")
+    return _signed(record, wrapping, wrap.wrapped, key, provisioning)
 
 
-def _signed(record: MasterRecord, wrapped: bytes, key: InstallationKey, provisioning: Provisioning) -> Wrap:
+def _signed(
+    record: MasterRecord, wrapping: str, wrapped: bytes, key: InstallationKey, provisioning: Provisioning
+) -> Wrap:
     signature = SIGNATURES[provisioning.hash]
-    algorithm = f"{WRAPPING}+{signature}"
+    if signature not in key.algorithms:
+        msg = (
+            f"installation key {key.fingerprint} cannot sign with {signature}, "
+            f"which hash={provisioning.hash!r} asks for; provision the other hash, or use another key"
+        )
+        raise InstallationKeyError(msg)
+    algorithm = f"{wrapping}+{signature}"
     message = signed_bytes(record, key.fingerprint, algorithm, wrapped)
     return Wrap(record.id, key.fingerprint, algorithm, wrapped, key.sign(message, signature))
 

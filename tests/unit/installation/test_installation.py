@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from sa_keyvault import installation, records
 from sa_keyvault.errors import ConfigurationError, InstallationKeyError, KeyRecordError, PassphraseWarning
-from sa_keyvault.installation import SIGNATURES, WRAPPING, InstallationKey, SoftwareInstallationKey
+from sa_keyvault.installation import SIGNATURES, WRAPPINGS, InstallationKey, SoftwareInstallationKey
 from sa_keyvault.installation.strength import _has_roca_fingerprint
 from sa_keyvault.records import MasterRecord, MasterSecret, Wrap
 from sa_keyvault.secret import Secret
@@ -36,7 +36,7 @@ from sa_keyvault.states import KeyState
 from sa_keyvault.suites import AES_256_GCM, Provisioning
 
 _DEFAULT = Provisioning.default()
-_ALGORITHM = f"{WRAPPING}+{SIGNATURES['sha256']}"
+_ALGORITHM = f"{WRAPPINGS[0]}+{SIGNATURES['sha256']}"
 _PASSPHRASE = installation.new_passphrase()
 _SENTINEL = b"zq7-s3nt1nel"
 
@@ -756,10 +756,11 @@ _RECORD, _MASTER_SECRET = records.new_master(_STORE, AES_256_GCM)
 
 
 class CountingKey(InstallationKey):
-    """An installation key that counts what it is asked for."""
+    """An installation key that counts what it is asked for, and can be able to do less than it could."""
 
-    def __init__(self, key: InstallationKey) -> None:
+    def __init__(self, key: InstallationKey, *unable: str) -> None:
         self._key = key
+        self._unable = unable
         self.unwraps = 0
 
     @property
@@ -768,7 +769,7 @@ class CountingKey(InstallationKey):
 
     @property
     def algorithms(self) -> frozenset[str]:
-        return self._key.algorithms
+        return self._key.algorithms.difference(self._unable)
 
     def unwrap(self, wrapped: bytes, algorithm: str) -> Secret:
         self.unwraps += 1
@@ -935,7 +936,7 @@ def test_wrap_of_another_installation_is_refused(other_key: SoftwareInstallation
 @pytest.mark.parametrize("signature", ["", "rsa-pss-sha1", "RSA-PSS-SHA256"])
 def test_unknown_signature_is_refused(wrap: Wrap, counting: CountingKey, signature: str) -> None:
     """A signature algorithm that this version does not have is refused by name (R-10, A-31)."""
-    algorithm = f"{WRAPPING}+{signature}"
+    algorithm = f"{WRAPPINGS[0]}+{signature}"
     message = records.signed_bytes(_RECORD, counting.fingerprint, algorithm, wrap.wrapped)
     signed = replace(wrap, algorithm=algorithm, signature=counting.sign(message, SIGNATURES["sha256"]))
     assert f"no signature algorithm {signature!r}" in str(_refuses(_RECORD, signed, counting))
@@ -952,11 +953,62 @@ def test_unknown_wrapping_is_refused(wrap: Wrap, key: SoftwareInstallationKey) -
 
 def test_key_says_what_it_can_do(key: SoftwareInstallationKey) -> None:
     """A software key can do the documented algorithms, and refuses to sign or unwrap by any other (R-10)."""
-    assert key.algorithms == {"rsa-oaep-sha256", "rsa-pss-sha256", "rsa-pkcs1-sha1"}
+    assert key.algorithms == {"rsa-oaep-sha256", "rsa-oaep-sha1", "rsa-pss-sha256", "rsa-pkcs1-sha1"}
     with pytest.raises(KeyRecordError):
         key.sign(b"message", "rsa-pkcs1-sha256")
     with pytest.raises(KeyRecordError):
         key.unwrap(bytes(512), "rsa-pkcs1")
+
+
+# -- keys that can do less ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def sha1_only(key: SoftwareInstallationKey) -> CountingKey:
+    """The key of the run, as a token has it that does OAEP with SHA-1 only."""
+    return CountingKey(key, "rsa-oaep-sha256")
+
+
+def test_wrap_for_a_key_that_does_oaep_with_sha1(sha1_only: CountingKey, key: SoftwareInstallationKey) -> None:
+    """A key without OAEP-SHA-256 gets RSA-OAEP with SHA-1, MGF1-SHA-1 and no label, and the record says so (R-9)."""
+    wrap = installation.wrap_master(_RECORD, _MASTER_SECRET, sha1_only, _DEFAULT)
+    oaep = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), label=None)  # noqa: S303
+    assert wrap.algorithm == "rsa-oaep-sha1+rsa-pss-sha256"
+    assert _MASTER_SECRET.to_secret().expose() == key._private_key.decrypt(wrap.wrapped, oaep)
+    for one in (key, sha1_only):
+        assert _halves(installation.unwrap_master(_RECORD, wrap, one, _DEFAULT)) == _halves(_MASTER_SECRET)
+
+
+def test_wrapping_is_not_renamed(sha1_only: CountingKey, counting: CountingKey) -> None:
+    """A wrap whose record names the other wrapping is refused before the private key is used (R-23, A-31)."""
+    wrap = installation.wrap_master(_RECORD, _MASTER_SECRET, sha1_only, _DEFAULT)
+    _refuses(_RECORD, replace(wrap, algorithm=_ALGORITHM), counting)
+
+
+def test_signed_anew_as_it_is_wrapped(sha1_only: CountingKey, key: SoftwareInstallationKey) -> None:
+    """A wrap that is signed anew keeps the name of its wrapping, whatever the key prefers."""
+    wrap = installation.wrap_master(_RECORD, _MASTER_SECRET, sha1_only, _SHA1)
+    signed = installation.resign_master(_RECORD, wrap, key, _DEFAULT)
+    assert (wrap.algorithm, signed.algorithm) == ("rsa-oaep-sha1+rsa-pkcs1-sha1", "rsa-oaep-sha1+rsa-pss-sha256")
+    assert _halves(installation.unwrap_master(_RECORD, signed, key, _DEFAULT)) == _halves(_MASTER_SECRET)
+
+
+def test_key_that_unwraps_nothing(key: SoftwareInstallationKey) -> None:
+    """Nothing is wrapped for a key that could not unwrap it, and the error says what it would have to do."""
+    unable = CountingKey(key, *WRAPPINGS)
+    with pytest.raises(InstallationKeyError, match="can unwrap by none of rsa-oaep-sha256, rsa-oaep-sha1; use "):
+        installation.wrap_master(_RECORD, _MASTER_SECRET, unable, _DEFAULT)
+
+
+@pytest.mark.parametrize("provisioning", [_DEFAULT, Provisioning(hash="sha1")], ids=["sha256", "sha1"])
+def test_key_that_does_not_sign_so(wrap: Wrap, key: SoftwareInstallationKey, provisioning: Provisioning) -> None:
+    """A key that cannot sign as it is provisioned is refused with both names, for a new wrap and for an old one."""
+    unable = CountingKey(key, SIGNATURES[provisioning.hash])
+    expected = f"cannot sign with {SIGNATURES[provisioning.hash]}, which hash='{provisioning.hash}' asks for; "
+    with pytest.raises(InstallationKeyError, match=expected):
+        installation.wrap_master(_RECORD, _MASTER_SECRET, unable, provisioning)
+    with pytest.raises(InstallationKeyError, match=expected):
+        installation.resign_master(_RECORD, wrap, unable, provisioning)
 
 
 # -- SHA-1 -------------------------------------------------------------------------------------------------------------
@@ -1013,11 +1065,12 @@ def test_signed_anew(sha1_wrap: Wrap, counting: CountingKey) -> None:
     assert expected == (signed.wrapped, signed.algorithm, found)
 
 
+@pytest.mark.parametrize("algorithm", WRAPPINGS)
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 513])
-def test_what_was_not_wrapped_for_the_key(key: SoftwareInstallationKey, size: int) -> None:
+def test_what_was_not_wrapped_for_the_key(key: SoftwareInstallationKey, size: int, algorithm: str) -> None:
     """Bytes of any size that were not wrapped for the key are one error, with no other behind it (A-34)."""
     with pytest.raises(KeyRecordError, match=rf"^a wrapped master key of {size} bytes does not open with ") as caught:
-        key.unwrap(bytes(size), WRAPPING)
+        key.unwrap(bytes(size), algorithm)
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 
 
