@@ -33,9 +33,9 @@ clean: ## remove what the other targets made
 	rm -rf .venv-* .conformance docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # the wheel as a user installs it: its types are checked there, py.typed included
-$(VENV)-wheel/.made:
+$(VENV)-wheel/.made: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-wheel
-	$(VENV)-wheel/bin/python -m pip install --quiet .
+	$(VENV)-wheel/bin/python -m pip install --quiet '.[pkcs11]'
 	touch $@
 
 $(VENV)/.pip:

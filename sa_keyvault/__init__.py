@@ -23,7 +23,7 @@ from sa_keyvault.errors import (
     UnsupportedOperatorError,
     UnsupportedStatementError,
 )
-from sa_keyvault.installation import InstallationKey, new_passphrase, passphrase_from_file
+from sa_keyvault.installation import InstallationKey, Pkcs11InstallationKey, new_passphrase, passphrase_from_file
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.suites import Provisioning
 from sa_keyvault.types import Encrypted, storage_length
@@ -50,6 +50,7 @@ __all__ = [
     "LegacyAlgorithmWarning",
     "MalformedEnvelopeError",
     "PassphraseWarning",
+    "Pkcs11InstallationKey",
     "PlaintextLogWarning",
     "Provisioning",
     "UnsupportedOperatorError",

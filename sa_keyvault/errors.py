@@ -4,7 +4,7 @@ KeyVaultError                         base, never raised itself
 ├── ConfigurationError                a declaration or a set-up that cannot be honoured
 │   └── UnsupportedOperatorError      an operator on an encrypted column; also TypeError
 ├── KeyManagementError                base of what concerns keys, never raised itself
-│   ├── InstallationKeyError          the installation key's file, passphrase or strength
+│   ├── InstallationKeyError          the installation key's file, token, passphrase or strength
 │   ├── KeyNotFoundError              the key store has no such key; also LookupError
 │   ├── KeyRecordError                a key's record was changed, or is not this installation's
 │   ├── KeyStateError                 the key exists, its state forbids the use
@@ -95,7 +95,7 @@ class KeyManagementError(KeyVaultError):
 
 
 class InstallationKeyError(KeyManagementError):
-    """The installation key's file, passphrase or strength is not acceptable."""
+    """The installation key's file, token, passphrase or strength is not acceptable, or its token is out of reach."""
 
 
 class KeyNotFoundError(KeyManagementError, LookupError):

@@ -150,6 +150,11 @@ def test_cryptography_has_two_doors() -> None:
     assert {part for part, _ in _outside(_IMPORTS, "cryptography")} == _CRYPTOGRAPHERS
 
 
+def test_tokens_have_one_door() -> None:
+    """Only `installation` imports pkcs11."""
+    assert {part for part, _ in _outside(_IMPORTS, "pkcs11")} == {"installation"}
+
+
 def test_sqlalchemy_begins_at_the_store() -> None:
     """Nothing below `store` imports SQLAlchemy, but for the mixin of the errors."""
     found = {(part, target) for part, target in _outside(_IMPORTS, "sqlalchemy") if part}

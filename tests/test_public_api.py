@@ -43,6 +43,7 @@ _NAMES = [
     "LegacyAlgorithmWarning",
     "MalformedEnvelopeError",
     "PassphraseWarning",
+    "Pkcs11InstallationKey",
     "PlaintextLogWarning",
     "Provisioning",
     "UnsupportedOperatorError",

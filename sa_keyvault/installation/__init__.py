@@ -1,4 +1,4 @@
-"""Level 1, the installation key: an RSA pair that wraps and signs master keys, its file, and its certificate."""
+"""Level 1, the installation key: an RSA pair that wraps and signs master keys, where it is kept, its certificate."""
 
 from sa_keyvault.installation.algorithms import SIGNATURES, WRAPPINGS
 from sa_keyvault.installation.certificates import (
@@ -24,6 +24,7 @@ from sa_keyvault.installation.ledger import (
 from sa_keyvault.installation.masters import resign_master, unwrap_master, verify_master, wrap_master
 from sa_keyvault.installation.passphrase import Passphrase, new_passphrase, passphrase_from_file
 from sa_keyvault.installation.request import certificate_request
+from sa_keyvault.installation.token import Pkcs11InstallationKey
 
 __all__ = [
     "EXPIRY_WARNING_DAYS",
@@ -33,6 +34,7 @@ __all__ = [
     "InstallationKey",
     "NonExportableInstallationKey",
     "Passphrase",
+    "Pkcs11InstallationKey",
     "SoftwareInstallationKey",
     "certificate_request",
     "days_left",

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sa_keyvault.errors import InstallationKeyError
 
-__all__ = ["KEY_SIZE", "PUBLIC_EXPONENT", "refuse_weak"]
+__all__ = ["KEY_SIZE", "PUBLIC_EXPONENT", "refuse_weak", "refuse_weak_public"]
 
 KEY_SIZE = 4096  # bits
 _MIN_KEY_SIZE = 3072  # bits; NIST SP 800-57 part 1 table 2: 128 bits of strength
@@ -20,19 +20,37 @@ def refuse_weak(key: rsa.RSAPrivateKey) -> None:
     Raises:
         sa_keyvault.InstallationKeyError: The key is weak.
     """
-    public, primes = key.public_key().public_numbers(), key.private_numbers()
-    bits = key.key_size
+    primes = key.private_numbers()
+    are_close = abs(primes.p - primes.q) >> (key.key_size // 2 - 100) == 0
+    _refuse(key.public_key(), "InstallationKey.generate()", are_close=are_close)
+
+
+def refuse_weak_public(key: rsa.RSAPublicKey, maker: str) -> None:
+    """Refuse what its public half alone shows to be weak: of a key in a token nothing else can be seen.
+
+    Args:
+        key: The public half.
+        maker: The call that makes a better one.
+
+    Raises:
+        sa_keyvault.InstallationKeyError: The key is weak.
+    """
+    _refuse(key, maker, are_close=False)
+
+
+def _refuse(key: rsa.RSAPublicKey, maker: str, *, are_close: bool) -> None:
+    public, bits = key.public_numbers(), key.key_size
     problem = None
     if bits < _MIN_KEY_SIZE:
         problem = f"has {bits} bits; at least {_MIN_KEY_SIZE} are needed"
     elif public.e != PUBLIC_EXPONENT:
         problem = f"has the public exponent {public.e}; {PUBLIC_EXPONENT} is needed"
-    elif abs(primes.p - primes.q) >> (bits // 2 - 100) == 0 or _fermat_factors(public.n):
+    elif are_close or _fermat_factors(public.n):
         problem = "has primes that are too close to each other"
     elif _has_roca_fingerprint(public.n):
         problem = "was made by a generator whose keys can be factored (ROCA, CVE-2017-15361)"
     if problem:
-        msg = f"the RSA key {problem}; make one with InstallationKey.generate()"
+        msg = f"the RSA key {problem}; make one with {maker}"
         raise InstallationKeyError(msg)
 
 

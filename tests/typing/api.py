@@ -5,7 +5,16 @@ from typing import assert_type
 from sqlalchemy import LargeBinary, String, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sa_keyvault import Encrypted, InstallationKey, KeyRing, Provisioning, new_passphrase, storage_length
+from sa_keyvault import (
+    Encrypted,
+    InstallationKey,
+    KeyRing,
+    Pkcs11InstallationKey,
+    Provisioning,
+    new_passphrase,
+    passphrase_from_file,
+    storage_length,
+)
 
 
 class Base(DeclarativeBase):
@@ -24,6 +33,10 @@ class Claimant(Base):
 
 
 key = InstallationKey.from_file("installation.pem", passphrase=new_passphrase())
+token_key = Pkcs11InstallationKey(
+    module="/usr/lib/softhsm/libsofthsm2.so", token="server", label="sa_keyvault", pin=passphrase_from_file("pin")
+)
+assert_type(KeyRing(token_key).installation_key, InstallationKey)
 ring = KeyRing(key, provisioning=Provisioning.default(), refresh_seconds=10)
 engine = create_engine("sqlite://", plugins=["keyvault"], keyring=ring)
 ring.initialize(engine, Base.metadata)

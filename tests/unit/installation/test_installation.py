@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from sa_keyvault import installation, records
 from sa_keyvault.errors import ConfigurationError, InstallationKeyError, KeyRecordError, PassphraseWarning
 from sa_keyvault.installation import SIGNATURES, WRAPPINGS, InstallationKey, SoftwareInstallationKey
-from sa_keyvault.installation.strength import _has_roca_fingerprint
+from sa_keyvault.installation.strength import _has_roca_fingerprint, refuse_weak_public
 from sa_keyvault.records import MasterRecord, MasterSecret, Wrap
 from sa_keyvault.secret import Secret
 from sa_keyvault.states import KeyState
@@ -118,6 +118,27 @@ def test_weak_keys_are_refused(make: Callable[[], rsa.RSAPrivateKey], reason: st
     """A key that is short, or that can be factored by a known shortcut, is refused with the reason (R-8, A-83)."""
     with pytest.raises(InstallationKeyError, match=re.escape(reason)):
         SoftwareInstallationKey(make())
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: rsa.generate_private_key(65537, 2048), "has 2048 bits; at least 3072 are needed"),
+        (lambda: _rsa(*_SMALL_EXPONENT, 3), "has the public exponent 3; 65537 is needed"),
+        (lambda: _rsa(*_CLOSE), "has primes that are too close to each other"),
+        (lambda: _rsa(*_roca_primes()), "ROCA, CVE-2017-15361"),
+    ],
+    ids=["2048 bits", "e=3", "Fermat", "ROCA"],
+)
+def test_weak_public_halves_are_refused(make: Callable[[], rsa.RSAPrivateKey], reason: str) -> None:
+    """A key in a token is refused if its public half shows that it is weak (R-8, R-43)."""
+    with pytest.raises(InstallationKeyError, match=rf"{re.escape(reason)}.*; make one with token\.generate"):
+        refuse_weak_public(make().public_key(), "token.generate()")
+
+
+def test_strong_public_half_is_accepted(other_key: SoftwareInstallationKey) -> None:
+    """The public half of an ordinary RSA-3072 key is not weak (R-8)."""
+    refuse_weak_public(other_key.public_key, "token.generate()")
 
 
 def test_strong_keys_have_no_roca_fingerprint(key: SoftwareInstallationKey, other_key: SoftwareInstallationKey) -> None:
