@@ -17,8 +17,14 @@ from sa_keyvault import store
 from sa_keyvault.dialects import attach_ring, require_supported, ring_of
 from sa_keyvault.door import open_value, seal_value
 from sa_keyvault.envelope import FORMAT
-from sa_keyvault.errors import ConfigurationError, KeyVaultError, LegacyAlgorithmWarning, PlaintextLogWarning
-from sa_keyvault.installation import InstallationKey
+from sa_keyvault.errors import (
+    CertificateExpiryWarning,
+    ConfigurationError,
+    KeyVaultError,
+    LegacyAlgorithmWarning,
+    PlaintextLogWarning,
+)
+from sa_keyvault.installation import EXPIRY_WARNING_DAYS, InstallationKey
 from sa_keyvault.keyring import (
     DeclaredColumn,
     Identity,
@@ -26,6 +32,7 @@ from sa_keyvault.keyring import (
     PrivateConnection,
     Ring,
     Settings,
+    certificate_days,
     default_actor,
     drop_state,
     initialize,
@@ -70,6 +77,8 @@ class KeyRing(Ring):
         anchor: File outside the database that remembers the key store's last state, so that the restore of an older
             key store is noticed.
         also: Installation keys of other servers that open the same key store, to sign for them as well.
+        require_certificate: PEM file with the CAs in one of which the chain of the installation key's certificate must
+            end; without such a certificate the ring does not start.
 
     Raises:
         sa_keyvault.ConfigurationError: An argument is not usable.
@@ -90,6 +99,7 @@ class KeyRing(Ring):
         actor: str | None = None,
         anchor: str | os.PathLike[str] | None = None,
         also: Sequence[InstallationKey] = (),
+        require_certificate: str | os.PathLike[str] | None = None,
     ) -> None:
         settings = Settings(
             refresh_seconds=refresh_seconds,
@@ -100,6 +110,7 @@ class KeyRing(Ring):
             removal_delay=removal_delay,
             actor=default_actor() if actor is None else actor,
             anchor=None if anchor is None else Path(anchor),
+            trusted=b"" if require_certificate is None else _read_bundle(Path(require_certificate)),
         )
         policy = Policy(provisioning or Provisioning.default(), fips)
         super().__init__(Identity(installation_key, tuple(also), policy, settings.actor), settings)
@@ -163,14 +174,16 @@ class KeyRing(Ring):
 
         def work(connection: Connection) -> Any:
             require_supported(connection.dialect)
-            return initialize(connection, self.identity, self.settings, columns, lost)
+            keys = initialize(connection, self.identity, self.settings, columns, lost)
+            trusted = self.settings.trusted
+            return keys, certificate_days(connection, self.identity.key, trusted) if trusted else None
 
         private = _private_connection(sync_bind)
         if private is None:
             with _connection(sync_bind) as connection:
-                keys = work(connection)
+                keys, days = work(connection)
         else:
-            keys = private.run(work)
+            keys, days = private.run(work)
         if self._keys is not None and self._keys.store_id != keys.store_id:
             msg = f"this ring serves key store {self._keys.store_id}; make another ring for {keys.store_id}"
             raise ConfigurationError(msg)
@@ -178,6 +191,12 @@ class KeyRing(Ring):
         self._usage.wrote(lost)
         self._use(keys)
         self._warn_of_legacy(keys.weaknesses())
+        if days is not None and days <= EXPIRY_WARNING_DAYS:
+            msg = (
+                f"the certificate of installation key {self.installation_key.fingerprint}, or one that it depends on, "
+                f"expires in {days} days; then no server starts: have another one issued"
+            )
+            warnings.warn(msg, CertificateExpiryWarning, stacklevel=2)
 
     def seal(self, column: Any, key: Any, value: Any) -> bytes:
         """Return the envelope of *value*, to be stored in *column* in the row that *key* names.
@@ -254,6 +273,19 @@ class KeyVaultPlugin(CreateEnginePlugin):
     def engine_created(self, engine: Engine) -> None:
         """Attach the ring to the new engine."""
         self._ring.attach(engine)
+
+
+def _read_bundle(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    else:
+        if data.strip():
+            return data
+        problem = "is empty"
+    msg = f"the CA bundle {path} {problem}; name a PEM file with the CAs that are trusted"
+    raise ConfigurationError(msg)
 
 
 def _has_ring(engine: Engine) -> bool:

@@ -2,6 +2,8 @@
 
 from sa_keyvault.administration.audit import AuditReport, verify_events
 from sa_keyvault.administration.counting import ValueCount, count_values
+from sa_keyvault.administration.doctor import Finding, examine, examine_values
+from sa_keyvault.administration.installations import add_installation, bind_certificate, remove_installation
 from sa_keyvault.administration.masters import (
     MasterFollowed,
     disable_master,
@@ -17,19 +19,25 @@ from sa_keyvault.administration.working import disable_working, enable_working, 
 
 __all__ = [
     "AuditReport",
+    "Finding",
     "MasterFollowed",
     "MasterStatus",
     "Provisioned",
     "Status",
     "ValueCount",
     "WorkingStatus",
+    "add_installation",
+    "bind_certificate",
     "count_values",
     "disable_master",
     "disable_working",
     "enable_master",
     "enable_working",
+    "examine",
+    "examine_values",
     "provision",
     "provisioning_of",
+    "remove_installation",
     "remove_master",
     "remove_working",
     "replace_master",

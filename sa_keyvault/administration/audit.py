@@ -41,7 +41,7 @@ def verify_events(connection: Connection, fingerprints: Collection[str] = ()) ->
     """
     record, events = require_store(connection), list(store.events(connection))
     installations = store.installations(connection)
-    trusted = {name: one for name, one in installations.items() if not fingerprints or name in fingerprints}
+    trusted = _trusted(events, installations, fingerprints)
     findings = [
         *_signatures(record, events, trusted),
         *_chain(record, [event for event in events if event.number is not None]),
@@ -61,7 +61,7 @@ def _signatures(record: StoreRecord, events: Sequence[Event], trusted: dict[str,
         except KeyRecordError as error:
             yield str(error)
             continue
-        if not is_store_signed(record, installation):
+        if installation.signature and not is_store_signed(record, installation):
             yield f"the record of the key store is not signed by installation key {fingerprint}"
     for event in events:
         name = f"event {event.id} ({event.action} of {event.subject})"
@@ -71,6 +71,25 @@ def _signatures(record: StoreRecord, events: Sequence[Event], trusted: dict[str,
             yield f"{name} is signed by installation key {event.fingerprint}, which is not trusted"
         elif not is_signed_by(event, keys[event.fingerprint]):
             yield f"{name} was changed: its signature does not fit"
+
+
+def _trusted(
+    events: Sequence[Event], installations: dict[str, InstallationRecord], fingerprints: Collection[str]
+) -> dict[str, InstallationRecord]:
+    """Return those that are trusted, and those that joined or left by an event of one of them."""
+    trusted = {name: one for name, one in installations.items() if not fingerprints or name in fingerprints}
+    changes = [event for event in events if event.action in ("installation-joined", "installation-left")]
+    while True:
+        vouched = {
+            event.subject: installations[event.subject]
+            for event in changes
+            if event.fingerprint in trusted
+            and event.subject in installations
+            and is_signed_by(event, public_key_of(trusted[event.fingerprint]))
+        }
+        if vouched.keys() <= trusted.keys():
+            return trusted
+        trusted |= vouched
 
 
 def _chain(record: StoreRecord, linked: Sequence[Event]) -> Iterator[str]:

@@ -119,7 +119,7 @@ def status(connection: Connection, ring: KeyRing) -> Status:
     plaintexts = {_column(count): count.values for count in counts if count.number is None}
     return Status(
         store=keys.record,
-        installations=tuple(sorted(store.installations(connection))),
+        installations=tuple(sorted(name for name, one in store.installations(connection).items() if one.signature)),
         masters=masters,
         working=working,
         plaintexts=plaintexts,

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from sa_keyvault import store
+from sa_keyvault.installation import InstallationKey
 from sa_keyvault.keyring import Master, Operation, Settings, operation
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.states import KeyState
@@ -14,14 +16,23 @@ __all__ = ["administer"]
 
 
 @contextmanager
-def administer(connection: Connection, ring: KeyRing, reason: str) -> Iterator[Operation]:
+def administer(
+    connection: Connection, ring: KeyRing, reason: str, joining: tuple[InstallationKey, ...] = ()
+) -> Iterator[Operation]:
     """Change keys inside the block, after what is overdue has been done.
+
+    Args:
+        connection: Where the key store is.
+        ring: Of an installation key that opens it.
+        reason: Why.
+        joining: Installation keys that shall open it.
 
     Raises:
         sa_keyvault.KeyStoreError: There is no key store, or it is another installation's.
         sa_keyvault.KeyRecordError: A key's record was changed outside the library, or put back.
     """
-    with operation(connection, ring.identity, reason) as changing:
+    identity = replace(ring.identity, others=(*ring.identity.others, *joining))
+    with operation(connection, identity, reason) as changing:
         _rewrap_strays(changing)
         _retire_worn(changing, ring.settings)
         yield changing

@@ -37,6 +37,7 @@ class Access:
         passphrase_file: File of its passphrase; None to ask for it.
         actor: Who the audit events name; None for user and machine.
         reason: Why, for the audit events.
+        also: Files of other installation keys that the store is signed with, each with that of its passphrase.
     """
 
     url: str
@@ -44,6 +45,7 @@ class Access:
     passphrase_file: Path | None
     actor: str | None
     reason: str
+    also: tuple[tuple[Path, Path], ...] = ()
 
     def read_key(self) -> InstallationKey:
         """Read the installation key."""
@@ -85,7 +87,8 @@ class Access:
         """Return a ring; what is outdated about it was said before."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LegacyAlgorithmWarning)
-            return KeyRing(key, provisioning, removal_delay=removal_delay, actor=self.actor)
+            also = [InstallationKey.from_file(path, passphrase_from_file(other)) for path, other in self.also]
+            return KeyRing(key, provisioning, removal_delay=removal_delay, actor=self.actor, also=also)
 
 
 def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -98,11 +101,12 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
         passphrase_file: Path | None,
         actor: str | None,
         reason: str,
+        also: tuple[tuple[Path, Path], ...],
         **others: Any,
     ) -> Any:
         known_url = _given(url, "url")
         known_key = _given(installation_key, "installation-key")
-        return command(Access(known_url, known_key, passphrase_file, actor, reason), **others)
+        return command(Access(known_url, known_key, passphrase_file, actor, reason, also), **others)
 
     decorated: Callable[..., Any] = wrapped
     for option in reversed(_options()):
@@ -148,6 +152,13 @@ def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
             help="Who the audit events name; by default user and machine.",
         ),
         click.option("--reason", default="", help="Why, for the audit events."),
+        click.option(
+            "--also",
+            type=(click.Path(path_type=Path), click.Path(path_type=Path)),
+            multiple=True,
+            metavar="KEY PASSPHRASE",
+            help="Files of another installation key that opens the store, to sign for it as well.",
+        ),
     ]
 
 

@@ -1,5 +1,6 @@
 """The keys of one store in a running process: what is cached, reserved, created in passing, and refreshed."""
 
+from sa_keyvault.keyring.certificate import certificate_days
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.keyring.loading import load_keys, require_store
@@ -22,6 +23,7 @@ __all__ = [
     "Ring",
     "Settings",
     "TransactionState",
+    "certificate_days",
     "default_actor",
     "drop_state",
     "find_state",

@@ -8,7 +8,14 @@ from sqlalchemy import Connection
 
 from sa_keyvault import store
 from sa_keyvault.errors import ConfigurationError, KeyStateError, KeyStoreError
-from sa_keyvault.installation import InstallationKey, is_signed_by, resign_master, sign_store, wrap_master
+from sa_keyvault.installation import (
+    InstallationKey,
+    is_signed_by,
+    resign_master,
+    sign_store,
+    unwrap_master,
+    wrap_master,
+)
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.keyring.loading import load_keys
@@ -34,7 +41,11 @@ __all__ = ["Operation", "operation"]
 
 @contextmanager
 def operation(
-    connection: Connection, identity: Identity, reason: str = "", accepting: Policy | None = None
+    connection: Connection,
+    identity: Identity,
+    reason: str = "",
+    accepting: Policy | None = None,
+    leaving: str = "",
 ) -> Iterator["Operation"]:
     """Change keys inside the block, in the connection's transaction; the caller commits.
 
@@ -43,6 +54,7 @@ def operation(
         identity: Who changes them.
         reason: Why, for the audit events.
         accepting: What is read, where it is more than what is made.
+        leaving: Fingerprint of an installation key that nothing needs to be signed for any more.
 
     Raises:
         sa_keyvault.KeyStoreError: There is no key store, it is another installation's, or other installations open
@@ -53,6 +65,7 @@ def operation(
         state_of(connection).has_changed_keys = True
         keys = load_keys(connection, replace(identity, policy=accepting or identity.policy))
         changing = Operation(connection, identity, reason, keys)
+        changing.require_all_signers(leaving)
         yield changing
         changing.finish()
 
@@ -76,15 +89,25 @@ class Operation:
         self._wraps = {(wrap.master_id, wrap.fingerprint): wrap for wrap in store.wraps(connection)}
         self._record = keys.record
         self._reason = reason
-        self._require_all_signers()
 
     @property
     def store_id(self) -> str:
         """The key store."""
         return self._record.store_id
 
-    def _require_all_signers(self) -> None:
-        missing = self.installations.keys() - {key.fingerprint for key in self.identity.signers}
+    @property
+    def signers(self) -> list[InstallationKey]:
+        """The installation keys that the store is signed with."""
+        return [key for key in self.identity.signers if key.fingerprint in self.installations]
+
+    def require_all_signers(self, leaving: str) -> None:
+        """Refuse what could not be signed for every installation.
+
+        Raises:
+            sa_keyvault.KeyStoreError: The key of one of them is not at hand.
+        """
+        present = {name for name, one in self.installations.items() if one.signature}
+        missing = present - {key.fingerprint for key in self.identity.signers} - {leaving}
         if missing:
             msg = (
                 f"the key store is also opened by installation key {min(missing)}, for which nothing can be signed "
@@ -124,7 +147,7 @@ class Operation:
     def add_master(self, record: MasterRecord, secret: MasterSecret) -> Master:
         """Write a new master key, wrapped for every installation."""
         provisioning = self.identity.policy.provisioning
-        wraps = [wrap_master(record, secret, key, provisioning) for key in self.identity.signers]
+        wraps = [wrap_master(record, secret, key, provisioning) for key in self.signers]
         store.add_master(self.connection, record)
         store.add_wraps(self.connection, wraps)
         self._wraps |= {(wrap.master_id, wrap.fingerprint): wrap for wrap in wraps}
@@ -170,7 +193,7 @@ class Operation:
         return self._wraps[master.record.id, self.identity.key.fingerprint].algorithm
 
     def _sign(self, record: MasterRecord, *, is_wiped: bool) -> None:
-        signed = [self._signed(record, key, is_wiped=is_wiped) for key in self.identity.signers]
+        signed = [self._signed(record, key, is_wiped=is_wiped) for key in self.signers]
         store.replace_wraps(self.connection, signed)
         self._wraps |= {(wrap.master_id, wrap.fingerprint): wrap for wrap in signed}
 
@@ -232,6 +255,62 @@ class Operation:
         store.replace_working(self.connection, records)
         self.working |= {record.number: record for record in records}
 
+    # -- installations -------------------------------------------------------------------------------------------
+
+    def add_installation(self, key: InstallationKey) -> None:
+        """Let one more installation key open the store.
+
+        Raises:
+            sa_keyvault.KeyStateError: It does so already.
+        """
+        known = self.installations.get(key.fingerprint)
+        if known is not None and known.signature:
+            msg = f"installation key {key.fingerprint} opens this key store already"
+            raise KeyStateError(msg)
+        provisioning = self.identity.policy.provisioning
+        wraps = [self._wrapped_for(master, key) for master in self.masters.values()]
+        store.add_wraps(self.connection, wraps)
+        self._wraps |= {(wrap.master_id, wrap.fingerprint): wrap for wrap in wraps}
+        record = sign_store(self._record, key, provisioning)
+        (store.add_installation if known is None else store.replace_installation)(self.connection, record)
+        self.installations[key.fingerprint] = record
+        self.note("installation-joined", key.fingerprint)
+
+    def _wrapped_for(self, master: Master, key: InstallationKey) -> Wrap:
+        own, provisioning = self.identity.key, self.identity.policy.provisioning
+        wrap = self._wraps[master.record.id, own.fingerprint]
+        if master.record.state is KeyState.REMOVED:
+            gone = replace(wrap, fingerprint=key.fingerprint, wrapped=b"")
+            return resign_master(master.record, gone, key, provisioning)
+        self._require_accepted(master)
+        # of a disabled master key, too
+        secret = unwrap_master(master.record, wrap, own, provisioning)
+        return wrap_master(master.record, secret, key, provisioning)
+
+    def remove_installation(self, fingerprint: str) -> None:
+        """Let an installation key open the store no more; its public half stays, for the events that it signed.
+
+        Raises:
+            sa_keyvault.KeyStateError: It does not open the store, or it is the one that asks.
+        """
+        known = self.installations.get(fingerprint)
+        if known is None or not known.signature:
+            msg = f"installation key {fingerprint} does not open this key store; `sa-keyvault status` lists them"
+            raise KeyStateError(msg)
+        if fingerprint == self.identity.key.fingerprint:
+            msg = f"installation key {fingerprint} cannot let itself leave; give the other one"
+            raise KeyStateError(msg)
+        store.delete_wraps(self.connection, fingerprint)
+        store.replace_installation(self.connection, replace(known, algorithm="", signature=b""))
+        self.note("installation-left", fingerprint)
+        del self.installations[fingerprint]
+
+    def bind_certificate(self, certificate: bytes) -> None:
+        """Keep the certificate of the own installation key in the store; it is written at the end."""
+        own = self.identity.key.fingerprint
+        self.installations[own] = replace(self.installations[own], certificate=certificate)
+        self.note("installation-certified", own)
+
     # -- the end -------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
@@ -240,12 +319,12 @@ class Operation:
         masters = [master.record for master in self.masters.values()]
         record = replace(record, version=record.version + 1, digest=store_digest(masters, self.working.values()))
         store.replace_store(self.connection, record)
-        for key in self.identity.signers:
+        for key in self.signers:
             store.replace_installation(self.connection, self._signed_store(record, key))
 
     def _linked(self) -> StoreRecord:
         record, events = self._record, []
-        keys = {key.fingerprint: key.public_key for key in self.identity.signers}
+        keys = {key.fingerprint: key.public_key for key in self.signers}
         for event in store.unlinked_events(self.connection):
             # an event that somebody else wrote is left for the audit to find
             key = keys.get(event.fingerprint)

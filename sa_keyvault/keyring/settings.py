@@ -30,6 +30,7 @@ class Settings:
             because until then another process could still seal under it.
         actor: Who the audit events name.
         anchor: File outside the database that remembers the key store's last state.
+        trusted: Certificates in PEM, in one of which the installation key's chain must end; empty to ask for none.
 
     Raises:
         sa_keyvault.ConfigurationError: One of them is not usable.
@@ -43,6 +44,7 @@ class Settings:
     removal_delay: datetime.timedelta = datetime.timedelta(hours=24)
     actor: str = ""
     anchor: Path | None = None
+    trusted: bytes = b""
 
     def __post_init__(self) -> None:
         for name in ("working_keys_per_area", "usage_limit", "working_key_days", "master_key_days"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import EngineMaker, RingMaker
+from cryptography import x509
 from sqlalchemy import URL, Engine, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
@@ -174,3 +175,90 @@ def test_help(run: Runner) -> None:
     ):
         done = run(*command, "--help")
         assert (done.code, len(done.output.splitlines()[2].strip()) > 20) == (0, True)
+
+
+# -- installation keys -------------------------------------------------------------------------------------------------
+
+
+def test_life_of_an_installation_key(application: Engine, sqlite_url: URL, run: Runner, tmp_path: Path) -> None:
+    """The next key is made, joins, opens the store, and the former one leaves."""
+    files = str(tmp_path / "next.pem"), str(tmp_path / "next.passphrase")
+    made = run("installation", "generate", *files)
+    following = made.output.split()[-1]
+    assert (made.code, len(following), "keep a copy of both files" in made.errors) == (0, 64, True)
+    assert run("installation", "generate", *files).code == 1
+    added = run("installation", "add", *files, url=sqlite_url)
+    assert added.errors == ""
+    former = added.output.split()[-1]
+    assert added.output == f"installation key {following} opens the key store, beside {former}\n"
+    refused = run("working", "rotate", "identities", url=sqlite_url)
+    assert "give that key, too, or let it leave the store first" in refused.errors
+    assert run("working", "rotate", "identities", "--also", *files, url=sqlite_url).code == 0
+    environment = {"SA_KEYVAULT_INSTALLATION_KEY": files[0], "SA_KEYVAULT_PASSPHRASE_FILE": files[1]}
+    drill = run("installation", "drill", url=sqlite_url, **environment)
+    assert drill.output.startswith(f"installation key {following} opens key store ")
+    assert drill.output.endswith(": 1 master keys, 2 working keys under them\n")
+    left = run("installation", "confirm", former, "--yes", url=sqlite_url, **environment)
+    assert left.output == f"installation key {former} has left the key store\n"
+    assert run("installation", "drill", url=sqlite_url).code == 1
+    assert run("audit", "verify", url=sqlite_url, **environment).output.endswith(", 0 findings\n")
+
+
+def test_request(application: Engine, sqlite_url: URL, run: Runner) -> None:
+    """The request is PEM, and for the installation key."""
+    done = run("installation", "request", "claims", "--organization", "Example AG", url=sqlite_url)
+    request = x509.load_pem_x509_csr(done.output.encode())
+    assert (
+        done.code,
+        request.is_signature_valid,
+        request.subject.rfc4514_string(),
+    ) == (0, True, "O=Example AG,CN=claims")
+
+
+def test_certificate_that_is_none(application: Engine, sqlite_url: URL, run: Runner, tmp_path: Path) -> None:
+    """A file that is no certificate is an error, and nothing is bound."""
+    (tmp_path / "none.pem").write_text("nonsense")
+    done = run("installation", "certificate", str(tmp_path / "none.pem"), url=sqlite_url)
+    assert (done.code, done.errors.startswith("sa-keyvault: error: no certificates in PEM")) == (1, True)
+
+
+# -- doctor ------------------------------------------------------------------------------------------------------------
+
+
+def test_doctor(application: Engine, sqlite_url: URL, run: Runner) -> None:
+    """Of a store that is in order every check is good, the values of the models included; exit code 0 (R-44)."""
+    models = "support.models:Base"
+    done = run("doctor", "--metadata", models, url=sqlite_url, PYTHONPATH=str(Path(__file__).parents[2]))
+    lines = done.output.splitlines()
+    assert (done.code, done.errors) == (0, "")
+    assert {line[:5] for line in lines} == {"ok   "}
+    assert "ok     values: 1, each under a key that is there" in lines
+    assert "ok     values of claimant.email: 1 open" in lines
+
+
+FAULTS = {
+    "key store": "UPDATE keyvault_master_key SET created = '2001-01-01T00:00:00Z'",
+    "working keys": "UPDATE keyvault_working_key SET created = '2001-01-01T00:00:00Z' WHERE area = 'models'",
+    "audit": "DELETE FROM keyvault_event WHERE number = 1",
+    "values": "UPDATE claimant SET email = x'f80000000100000000'",
+    "values ": "UPDATE claimant SET email = 'plain'",
+    "values of claimant.email": "UPDATE claimant SET id = 2",
+}
+
+
+@pytest.mark.parametrize("check", FAULTS)
+def test_doctor_finds_a_planted_fault(application: Engine, sqlite_url: URL, run: Runner, check: str) -> None:
+    """Each planted fault is found by the check it belongs to; exit code 1 (R-44)."""
+    with application.begin() as connection:
+        connection.exec_driver_sql(FAULTS[check])
+    models = "support.models:Base"
+    done = run("doctor", "--metadata", models, "--json", url=sqlite_url, PYTHONPATH=str(Path(__file__).parents[2]))
+    wrong = [finding["check"] for finding in json.loads(done.output) if not finding["is_good"]]
+    assert (1, [check.strip()]) == (done.code, wrong)
+
+
+@pytest.mark.parametrize("source", ["nowhere:Base", "json:Base", "json:loads", "json"])
+def test_doctor_without_models(application: Engine, sqlite_url: URL, run: Runner, source: str) -> None:
+    """Models that are not there are an error that says how to name them."""
+    done = run("doctor", "--metadata", source, url=sqlite_url)
+    assert (done.code, done.errors.endswith("hint: write package.module:Base\n")) == (1, True)

@@ -1,0 +1,80 @@
+"""The subcommand `doctor`: whether the key store and what depends on it is in order."""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from sqlalchemy import MetaData, create_engine
+
+from sa_keyvault import administration
+from sa_keyvault.administration import Finding
+from sa_keyvault.cli.access import Access, access_options
+from sa_keyvault.cli.consoles import output
+from sa_keyvault.errors import ConfigurationError, KeyVaultError
+
+__all__ = ["doctor"]
+
+_SAMPLE = 100  # values of each column
+
+
+@click.command()
+@access_options
+@click.option("--metadata", "source", metavar="MODULE:NAME", help="Models, or their metadata, whose values are opened.")
+@click.option("--all-values", is_flag=True, help=f"Open all values, and not {_SAMPLE} of each column.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(access: Access, source: str | None, *, all_values: bool, as_json: bool) -> None:
+    """Examine the key store: signatures, keys, events, values, clock; exit code 1 if something is wrong."""
+    with access.opened() as (connection, ring):
+        findings = list(administration.examine(connection, ring))
+    if source is not None and all(finding.is_good for finding in findings):
+        findings += _values(access, source, None if all_values else _SAMPLE)
+    _print(findings, as_json=as_json)
+    if not all(finding.is_good for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+def _values(access: Access, source: str, limit: int | None) -> Iterator[Finding]:
+    metadata = _metadata(source)
+    with access.opened() as (_, ring):
+        pass
+    engine = create_engine(access.url, hide_parameters=True)
+    try:
+        # nothing is declared: what the models say is not to be remembered by an examination
+        ring.initialize(engine)
+        with engine.connect() as connection:
+            yield from administration.examine_values(connection, metadata, limit)
+    except KeyVaultError as error:
+        yield Finding("values", is_good=False, detail=str(error))
+    finally:
+        engine.dispose()
+
+
+def _metadata(source: str) -> MetaData:
+    module, _, name = source.partition(":")
+    # as `python -m` would find it
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        msg = f"--metadata {source} is not found ({type(error).__name__}); write package.module:Base"
+        raise ConfigurationError(msg) from None
+    finally:
+        sys.path.pop(0)
+    metadata = found if isinstance(found, MetaData) else getattr(found, "metadata", None)
+    if isinstance(metadata, MetaData):
+        return metadata
+    msg = f"--metadata {source} is neither metadata nor a declarative base; write package.module:Base"
+    raise ConfigurationError(msg)
+
+
+def _print(findings: Sequence[Finding], *, as_json: bool) -> None:
+    console = output()
+    if as_json:
+        console.print_json(json.dumps([asdict(finding) for finding in findings]))
+        return
+    for finding in findings:
+        console.print(f"{'ok   ' if finding.is_good else 'WRONG'}  {finding.check}: {finding.detail}")

@@ -1,0 +1,95 @@
+"""The subcommands `installation …`: the installation key, its certificate, and the change to another one."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from sa_keyvault import administration
+from sa_keyvault.cli.access import Access, access_options, yes_option
+from sa_keyvault.cli.consoles import error_output, output
+from sa_keyvault.installation import InstallationKey, certificate_request, new_passphrase, passphrase_from_file
+from sa_keyvault.private_file import write_private_file
+
+__all__ = ["installation"]
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.group()
+def installation() -> None:
+    """Generate, certify and change the installation key."""
+
+
+@installation.command()
+@click.argument("key", type=_FILE)
+@click.argument("passphrase", type=_FILE)
+def generate(key: Path, passphrase: Path) -> None:
+    """Make an RSA-4096 installation key in the file KEY, its passphrase in PASSPHRASE; neither is overwritten."""
+    secret, made = new_passphrase(), InstallationKey.generate()
+    write_private_file(passphrase, secret + b"\n")
+    made.to_file(key, secret)
+    output().print(f"installation key {made.fingerprint}")
+    error_output().print(
+        "keep a copy of both files, apart from each other and from the database: without them all values are lost"
+    )
+
+
+@installation.command()
+@access_options
+@click.argument("common_name")
+@click.option("--organization", help="Name of the owner.")
+def request(access: Access, common_name: str, organization: str | None) -> None:
+    """Print a request (PKCS#10) for a certificate of the installation key; the private half stays where it is."""
+    data = certificate_request(access.read_key(), common_name, organization)
+    click.echo(data.decode(), nl=False)
+
+
+@installation.command()
+@access_options
+@click.argument("file", type=click.File("rb"))
+def certificate(access: Access, file: BinaryIO) -> None:
+    """Bind the certificate in FILE, which was issued for the installation key, to the key store."""
+    with access.opened() as (connection, ring):
+        bound = administration.bind_certificate(connection, ring, file.read(), access.reason)
+    output().print(f"certificate of {bound.subject}, issued by {bound.issuer}, good until {bound.not_after:%Y-%m-%d}")
+
+
+@installation.command()
+@access_options
+@click.argument("key", type=_FILE)
+@click.argument("passphrase", type=_FILE)
+def add(access: Access, key: Path, passphrase: Path) -> None:
+    """Let the installation key in the file KEY open the key store, too: the next one, or that of another server."""
+    other = InstallationKey.from_file(key, passphrase_from_file(passphrase))
+    with access.opened() as (connection, ring):
+        administration.add_installation(connection, ring, other, access.reason)
+    output().print(
+        f"installation key {other.fingerprint} opens the key store, beside {ring.installation_key.fingerprint}"
+    )
+
+
+@installation.command()
+@access_options
+@click.argument("fingerprint")
+@yes_option
+def confirm(access: Access, fingerprint: str, *, yes: bool) -> None:
+    """Let the installation key FINGERPRINT leave, after all servers have changed over. Its wraps are deleted."""
+    if not yes:
+        click.confirm(f"delete all wraps of installation key {fingerprint}?", abort=True)
+    with access.opened() as (connection, ring):
+        administration.remove_installation(connection, ring, fingerprint, access.reason)
+    output().print(f"installation key {fingerprint} has left the key store")
+
+
+@installation.command()
+@access_options
+def drill(access: Access) -> None:
+    """Prove that a copy of the installation key, for instance from a backup, opens this key store."""
+    with access.opened() as (connection, ring):
+        found = administration.status(connection, ring)
+    usable = [master for master in found.masters if master.state in ("active", "retired")]
+    output().print(
+        f"installation key {ring.installation_key.fingerprint} opens key store {found.store.store_id}: "
+        f"{len(usable)} master keys, {sum(master.working_keys for master in usable)} working keys under them"
+    )
