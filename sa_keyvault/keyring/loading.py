@@ -9,7 +9,7 @@ from sa_keyvault.errors import ConfigurationError, KeyRecordError, KeyStoreError
 from sa_keyvault.installation import unwrap_master, verify_master, verify_store
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, Master
-from sa_keyvault.ledger import StoreRecord, store_digest
+from sa_keyvault.ledger import InstallationRecord, StoreRecord, store_digest
 from sa_keyvault.records import MasterRecord, Wrap
 from sa_keyvault.states import KeyState
 
@@ -31,13 +31,14 @@ def load_keys(connection: Connection, identity: Identity) -> KeySet:
         record = require_store(connection)
         masters, wraps = store.masters(connection), store.wraps(connection)
         working = {one.number: one for one in store.working(connection)}
+        installation = store.installations(connection).get(identity.key.fingerprint)
         # an operation that was committed between two of these statements would look like a forgery
         if store.store_record(connection) == record:
             own = {wrap.master_id: wrap for wrap in wraps if wrap.fingerprint == identity.key.fingerprint}
             _require_own(masters, wraps, own, identity)
             known = {one.id: _master(one, own, record.store_id, identity) for one in masters}
             keys = KeySet(record, identity.policy, known, working)
-            _verify_store(connection, keys, identity)
+            _verify_store(keys, installation, identity)
             return keys
     msg = f"the key store changed {_ATTEMPTS} times while it was read; try again"
     raise KeyStoreError(msg)
@@ -89,8 +90,7 @@ def _master(record: MasterRecord, own: dict[str, Wrap], store_id: str, identity:
         return Master(record, None, str(error))
 
 
-def _verify_store(connection: Connection, keys: KeySet, identity: Identity) -> None:
-    own = store.installations(connection).get(identity.key.fingerprint)
+def _verify_store(keys: KeySet, own: InstallationRecord | None, identity: Identity) -> None:
     if own is None:
         msg = f"installation key {identity.key.fingerprint} was deleted from the key store; restore it from a backup"
         raise KeyRecordError(msg)

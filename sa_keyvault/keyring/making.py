@@ -39,6 +39,9 @@ def make_working(
         if reserve(master.record.id, wanted, secret.suite.usage_limit // 2) < wanted:
             continue
         record = new_working(master.record, secret, area, suite)
+        while record.number in keys:
+            # of 100,000 numbers that are drawn at random two are likely to be the same
+            record = new_working(master.record, secret, area, suite)
         store.add_working(connection, record)
         store.add_event(connection, identity.event(keys.store_id, "working-key-created", str(record.number)))
         return record

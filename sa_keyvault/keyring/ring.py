@@ -210,7 +210,8 @@ class Ring:
     def _create_working(self, area: str, connection: Connection) -> WorkingRecord:
 
         def reserve(key_id: str, wanted: int, limit: int) -> int:
-            return self._usage.take(connection, key_id, wanted, limit, max(wanted, limit // _SHARES)).amount
+            # few keys are made in one transaction: the portions of thousands at once fit into the margin
+            return self._usage.take(connection, key_id, wanted, limit, limit).amount
 
         record = make_working(connection, self._require_keys(), area, self.identity, reserve)
         state_of(connection).created[record.number] = record

@@ -26,7 +26,7 @@ __all__ = [
     "wraps",
 ]
 
-_PORTION = 1000  # rows
+_PORTION = 10_000  # rows
 
 
 def masters(connection: Connection) -> list[MasterRecord]:
@@ -69,10 +69,20 @@ def delete_wraps(connection: Connection, fingerprint: str) -> None:
 
 def working(connection: Connection, numbers: Sequence[int] | None = None) -> list[WorkingRecord]:
     """Return the working keys with these numbers, or all of them."""
-    statement = select(working_table)
     if numbers is not None:
-        statement = statement.where(working_table.c.number.in_(numbers))
-    return list(_working_records(connection, statement))
+        return list(_working_records(connection, select(working_table).where(working_table.c.number.in_(numbers))))
+    found: list[WorkingRecord] = []
+    portion = [*_working_records(connection, _from_number(0))]
+    # in portions, because drivers keep a whole result in memory beside the records that are made of it
+    while portion:
+        found += portion
+        portion = [*_working_records(connection, _from_number(portion[-1].number + 1))]
+    return found
+
+
+def _from_number(first: int) -> Select[Any]:
+    number = working_table.c.number
+    return select(working_table).where(number >= first).order_by(number).limit(_PORTION)
 
 
 def working_in_area(connection: Connection, area: str) -> list[WorkingRecord]:

@@ -5,7 +5,7 @@ import os
 import pickle
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -13,13 +13,13 @@ from threading import Event
 import pkcs11
 import pytest
 from conftest import EngineMaker
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from sqlalchemy import URL, select
 from sqlalchemy.orm import Session
 from support.leaks import MARK, leaks_in_error, marked
 from support.models import Base, Claimant
-from support.tokens import PIN, Tokens, softhsm_module
+from support.tokens import PIN, Tokens
 
 from sa_keyvault import (
     ConfigurationError,
@@ -41,52 +41,6 @@ _RECORD, _SECRET = records.new_master("0123456789abcdef" * 2, AES_256_GCM)
 _DEFAULT, _SHA1 = Provisioning.default(), Provisioning(hash="sha1")
 _OAEP = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), label=None)  # noqa: S303 - all that SoftHSM 2.6 does
 _WRONG = marked("wrong pin").encode()
-
-_PLANTED = """
-def make(label, key_id, bits=3072, can=MechanismFlag.DECRYPT | MechanismFlag.SIGN, **attributes):
-    attributes = {"SENSITIVE": True, "EXTRACTABLE": False, **attributes}
-    template = {Attribute[name]: value for name, value in attributes.items()}
-    session.generate_keypair(
-        KeyType.RSA, bits, id=key_id, label=label, store=True, capabilities=can, private_template=template
-    )
-
-make("extractable", b"\\x10", EXTRACTABLE=True)
-make("readable", b"\\x11", SENSITIVE=False)
-make("both", b"\\x12", EXTRACTABLE=True, SENSITIVE=False)
-make("only signs", b"\\x13", can=MechanismFlag.SIGN)
-make("only decrypts", b"\\x14", can=MechanismFlag.DECRYPT)
-make("short", b"\\x15", bits=2048)
-make("twin", b"\\x16")
-make("twin", b"\\x17")
-make("clone", b"\\x18")
-make("clone", b"\\x18")
-"""
-
-
-@pytest.fixture(scope="session")
-def tokens(tmp_path_factory: pytest.TempPathFactory, installation_key: SoftwareInstallationKey) -> Iterator[Tokens]:
-    """The tokens of the run: `main` with keys of every kind, and some that single tests spoil."""
-    made = Tokens(softhsm_module(), tmp_path_factory.mktemp("softhsm"))
-    made.configure()
-    for label in ("main", "refusing", "corrected", "again", "again", "exchanged"):
-        made.make(label)
-    made.make("removable").rename(made.folder / "tokens" / "removable")
-    assert made.on_session("main", _PLANTED) == ""
-    pem = installation_key._private_key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    made.put("main", "imported", "20", pem)
-    for label in ("corrected", "removable"):
-        made.put(label, "key", "21", pem)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SOFTHSM2_CONF", made.environment["SOFTHSM2_CONF"])
-        yield made
-
-
-@pytest.fixture(scope="session")
-def key(tokens: Tokens) -> Pkcs11InstallationKey:
-    """A key that was made in the token, RSA-4096."""
-    return Pkcs11InstallationKey.generate(module=tokens.module, token="main", label="generated", pin=PIN)
 
 
 @pytest.fixture(scope="session")
