@@ -1,20 +1,18 @@
 """The subcommand `doctor`: whether the key store and what depends on it is in order."""
 
-import importlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import click
-from sqlalchemy import MetaData, create_engine
+from sqlalchemy import create_engine
 
 from sa_keyvault import administration
 from sa_keyvault.administration import Finding
 from sa_keyvault.cli.access import Access, access_options
 from sa_keyvault.cli.consoles import output
-from sa_keyvault.errors import ConfigurationError, KeyVaultError
+from sa_keyvault.cli.models import read_metadata
+from sa_keyvault.errors import KeyVaultError
 
 __all__ = ["doctor"]
 
@@ -38,7 +36,7 @@ def doctor(access: Access, source: str | None, *, all_values: bool, as_json: boo
 
 
 def _values(access: Access, source: str, limit: int | None) -> Iterator[Finding]:
-    metadata = _metadata(source)
+    metadata = read_metadata(source)
     with access.opened() as (_, ring):
         pass
     engine = create_engine(access.url, hide_parameters=True)
@@ -51,24 +49,6 @@ def _values(access: Access, source: str, limit: int | None) -> Iterator[Finding]
         yield Finding("values", is_good=False, detail=str(error))
     finally:
         engine.dispose()
-
-
-def _metadata(source: str) -> MetaData:
-    module, _, name = source.partition(":")
-    # as `python -m` would find it
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        msg = f"--metadata {source} is not found ({type(error).__name__}); write package.module:Base"
-        raise ConfigurationError(msg) from None
-    finally:
-        sys.path.pop(0)
-    metadata = found if isinstance(found, MetaData) else getattr(found, "metadata", None)
-    if isinstance(metadata, MetaData):
-        return metadata
-    msg = f"--metadata {source} is neither metadata nor a declarative base; write package.module:Base"
-    raise ConfigurationError(msg)
 
 
 def _print(findings: Sequence[Finding], *, as_json: bool) -> None:

@@ -8,7 +8,15 @@ import click
 from sa_keyvault import administration
 from sa_keyvault.cli.access import Access, access_options, yes_option
 from sa_keyvault.cli.consoles import error_output, output
-from sa_keyvault.installation import InstallationKey, certificate_request, new_passphrase, passphrase_from_file
+from sa_keyvault.errors import InstallationKeyError
+from sa_keyvault.installation import (
+    InstallationKey,
+    SoftwareInstallationKey,
+    certificate_request,
+    new_passphrase,
+    passphrase_from_file,
+)
+from sa_keyvault.keyring import load_keys
 from sa_keyvault.private_file import write_private_file
 
 __all__ = ["installation"]
@@ -33,6 +41,49 @@ def generate(key: Path, passphrase: Path) -> None:
     error_output().print(
         "keep a copy of both files, apart from each other and from the database: without them all values are lost"
     )
+
+
+@installation.command()
+@access_options
+@click.argument("copy", type=_FILE)
+@click.argument("copy_passphrase", type=_FILE)
+def export(access: Access, copy: Path, copy_passphrase: Path) -> None:
+    """Write a copy of the installation key to COPY, under a passphrase of its own in COPY_PASSPHRASE.
+
+    COPY is PKCS#12 where its name ends in .p12 or .pfx, else PEM. The key must be one that opens the key store.
+    """
+    key = _opening(access, access.read_key())
+    if not isinstance(key, SoftwareInstallationKey):
+        msg = "a key in a token cannot be exported; let the other server's own key join (`installation add`)"
+        raise InstallationKeyError(msg)
+    secret = new_passphrase()
+    key.to_file(copy, secret)
+    write_private_file(copy_passphrase, secret + b"\n")
+    output().print(f"installation key {key.fingerprint} is in {copy}")
+
+
+@installation.command(name="import")
+@access_options
+@click.argument("copy", type=_FILE)
+@click.argument("copy_passphrase", type=_FILE)
+def import_key(access: Access, copy: Path, copy_passphrase: Path) -> None:
+    """Take the installation key in COPY over into the files that the options name, if it opens the key store."""
+    if access.passphrase_file is None:
+        msg = "the passphrase of the new file is written to a file; name it with --passphrase-file"
+        raise click.UsageError(msg)
+    key = InstallationKey.from_file(copy, passphrase_from_file(copy_passphrase))
+    _opening(access, key)
+    secret = new_passphrase()
+    write_private_file(access.passphrase_file, secret + b"\n")
+    key.to_file(access.installation_key, secret)
+    output().print(f"installation key {key.fingerprint} is in {access.installation_key}")
+
+
+def _opening(access: Access, key: InstallationKey) -> InstallationKey:
+    """Return the key, if it opens the key store."""
+    with access.connection() as connection:
+        load_keys(connection, access.ring(key, administration.provisioning_of(connection, key)).identity)
+    return key
 
 
 @installation.command()

@@ -6,6 +6,7 @@ from sa_keyvault.cli.audit import audit
 from sa_keyvault.cli.consoles import error_output
 from sa_keyvault.cli.doctor import doctor
 from sa_keyvault.cli.fips import fips
+from sa_keyvault.cli.init import init
 from sa_keyvault.cli.installation import installation
 from sa_keyvault.cli.masters import master
 from sa_keyvault.cli.provision import provision
@@ -41,5 +42,5 @@ def main() -> None:
     """Administer the key store of an application that uses sa_keyvault."""
 
 
-for command in (audit, doctor, fips, installation, master, provision, status, working):
+for command in (audit, doctor, fips, init, installation, master, provision, status, working):
     main.add_command(command)

@@ -149,15 +149,16 @@ class Ring:
 
     def _grant(self, record: WorkingRecord, costs: Sequence[int], limit: int, connection: Connection) -> int:
         """Return how many messages of these *costs*, from the first on, a key may still seal."""
-        wanted, state = sum(costs), state_of(connection)
+        wanted, state = sum(costs), find_state(connection)
         # nobody else knows a key that was made in this transaction
-        share = limit if record.number in state.created else _share_of(self._suite)
+        is_own = state is not None and record.number in state.created
+        share = limit if is_own else _share_of(self._suite)
         granted, is_worn = self._usage.take(connection, str(record.number), wanted, limit, share)
         if granted == wanted:
             return len(costs)
         if is_worn:
             self._worn.add(record.number)
-        state.spent.add(record.number)
+        state_of(connection).spent.add(record.number)
         return bisect.bisect_right(list(itertools.accumulate(costs)), granted)
 
     @property
@@ -208,7 +209,6 @@ class Ring:
         self._adopt(others, lambda work: work(connection))
 
     def _create_working(self, area: str, connection: Connection) -> WorkingRecord:
-
         def reserve(key_id: str, wanted: int, limit: int) -> int:
             # few keys are made in one transaction: the portions of thousands at once fit into the margin
             return self._usage.take(connection, key_id, wanted, limit, limit).amount

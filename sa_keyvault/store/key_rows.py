@@ -112,8 +112,10 @@ def _working_records(connection: Connection, statement: Select[Any]) -> Iterator
 
 def working_numbers(connection: Connection, numbers: Iterable[int]) -> set[int]:
     """Return those of *numbers* that the key store has."""
-    statement = select(working_table.c.number).where(working_table.c.number.in_(list(numbers)))
-    return set(execute(connection, statement).scalars())
+    wanted = list(numbers)
+    if not wanted:
+        return set()
+    return set(execute(connection, select(working_table.c.number).where(working_table.c.number.in_(wanted))).scalars())
 
 
 def add_working(connection: Connection, record: WorkingRecord) -> None:

@@ -28,8 +28,10 @@ def add_usage(connection: Connection, reservation_id: str, key_id: str, amount: 
 
 def existing_usage(connection: Connection, reservation_ids: Iterable[str]) -> set[str]:
     """Return those of *reservation_ids* that the key store has."""
-    statement = select(usage_table.c.id).where(usage_table.c.id.in_(list(reservation_ids)))
-    return set(execute(connection, statement).scalars())
+    wanted = list(reservation_ids)
+    if not wanted:
+        return set()
+    return set(execute(connection, select(usage_table.c.id).where(usage_table.c.id.in_(wanted))).scalars())
 
 
 def total_usage(connection: Connection) -> dict[str, int]:

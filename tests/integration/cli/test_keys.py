@@ -222,6 +222,54 @@ def test_certificate_that_is_none(application: Engine, sqlite_url: URL, run: Run
     assert (done.code, done.errors.startswith("sa-keyvault: error: no certificates in PEM")) == (1, True)
 
 
+def test_exported_and_imported(application: Engine, sqlite_url: URL, run: Runner, tmp_path: Path) -> None:
+    """A copy of the key under a passphrase of its own is taken over by a second server; both compare with the store."""
+    copy = str(tmp_path / "copy.p12"), str(tmp_path / "copy.passphrase")
+    exported = run("installation", "export", *copy, url=sqlite_url)
+    assert (exported.code, exported.errors) == (0, "")
+    second = {
+        "SA_KEYVAULT_INSTALLATION_KEY": str(tmp_path / "second.pem"),
+        "SA_KEYVAULT_PASSPHRASE_FILE": str(tmp_path / "second.passphrase"),
+    }
+    imported = run("installation", "import", *copy, url=sqlite_url, **second)
+    assert (0, exported.output.replace("copy.p12", "second.pem")) == (imported.code, imported.output)
+    assert run("installation", "drill", url=sqlite_url, **second).code == 0
+    other = str(tmp_path / "other.pem"), str(tmp_path / "other.passphrase")
+    run("installation", "generate", *other)
+    third = {
+        "SA_KEYVAULT_INSTALLATION_KEY": str(tmp_path / "third.pem"),
+        "SA_KEYVAULT_PASSPHRASE_FILE": str(tmp_path / "third.passphrase"),
+    }
+    refused = run("installation", "import", *other, url=sqlite_url, **third)
+    assert (
+        refused.code,
+        "does not open this key store" in refused.errors,
+        (tmp_path / "third.pem").exists(),
+    ) == (1, True, False)
+
+
+def test_init(sqlite_url: URL, run: Runner, tmp_path: Path, make_engine: EngineMaker) -> None:
+    """A key, its copy and the key store are made by one command, which insists on the copy or its refusal."""
+    files = {
+        "SA_KEYVAULT_INSTALLATION_KEY": str(tmp_path / "new.pem"),
+        "SA_KEYVAULT_PASSPHRASE_FILE": str(tmp_path / "new.passphrase"),
+    }
+    asked = run("init", url=sqlite_url, **files)
+    assert (
+        asked.code,
+        "or --no-backup to go without one" in asked.errors,
+        (tmp_path / "new.pem").exists(),
+    ) == (2, True, False)
+    backup = str(tmp_path / "copy.pem"), str(tmp_path / "copy.passphrase")
+    done = run("init", "--backup", *backup, url=sqlite_url, **files)
+    copied, made = done.output.splitlines()
+    assert (0, "", copied.split()[-1]) == (done.code, done.errors, made.split()[2])
+    assert run("doctor", url=sqlite_url, **files).code == 0
+    assert run("init", "--no-backup", url=sqlite_url, **files).code == 1
+    from_copy = {"SA_KEYVAULT_INSTALLATION_KEY": backup[0], "SA_KEYVAULT_PASSPHRASE_FILE": backup[1]}
+    assert run("installation", "drill", url=sqlite_url, **from_copy).code == 0
+
+
 # -- doctor ------------------------------------------------------------------------------------------------------------
 
 
