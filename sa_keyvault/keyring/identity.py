@@ -1,5 +1,6 @@
 """Who a key ring is to its key store: the installation key, what it accepts, and in whose name it acts."""
 
+import logging
 from dataclasses import dataclass
 
 from sa_keyvault.installation import InstallationKey, sign_event
@@ -7,6 +8,8 @@ from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.ledger import Event
 
 __all__ = ["Identity"]
+
+_logger = logging.getLogger("sa_keyvault")
 
 
 @dataclass(frozen=True)
@@ -31,5 +34,6 @@ class Identity:
         return (self.key, *self.others)
 
     def event(self, store_id: str, action: str, subject: str, reason: str = "") -> Event:
-        """Return a signed event of now."""
+        """Return a signed event of now, and log it."""
+        _logger.info("%s: %s %s %s", self.actor, action, subject, reason)
         return sign_event(store_id, self.actor, action, subject, reason, self.key, self.policy.provisioning)

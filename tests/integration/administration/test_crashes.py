@@ -39,6 +39,9 @@ OPERATIONS: dict[str, Operate] = {
     ),
     "rotate master": lambda connection, ring, _: administer.rotate_master(connection, ring),
     "replace master": lambda connection, ring, _: administer.replace_master(connection, ring),
+    "remove master": lambda connection, ring, _: administer.remove_master(
+        connection, ring, next(one.id for one in store.masters(connection) if one.state is KeyState.RETIRED)
+    ),
     "provision": lambda connection, ring, _: administer.provision(connection, ring),
     "add installation": administer.add_installation,
 }
@@ -101,9 +104,10 @@ def test_crash_at_every_write(
     with Session(engine) as session, session.begin():
         session.add(Claimant(id=1, email=EMAIL, voice_model=VOICE))
     with plain.begin() as connection:
-        # a retired key that nothing depends on
+        # retired keys that nothing depends on
         spare = KeyRing(installation_key, refresh_seconds=0, removal_delay=timedelta(0))
         administer.rotate_area(connection, spare, "models")
+        administer.rotate_master(connection, spare)
     with Session(engine) as session, session.begin():
         session.get_one(Claimant, 1).voice_model = VOICE + b"!"
     died = 0

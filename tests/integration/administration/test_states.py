@@ -1,20 +1,20 @@
 """Keys over the years: every operation, its effect on a running application, and what is refused."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import RingMaker
-from sqlalchemy import Connection, Engine, select, text
+from conftest import EngineMaker, RingMaker
+from sqlalchemy import URL, Connection, Engine, select, text
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
 from support.leaks import marked
-from support.models import Claimant, envelopes
+from support.models import Base, Claimant, envelopes
 
 from sa_keyvault import KeyNotFoundError, KeyRing, KeyStateError, store
 from sa_keyvault import administration as administer
 from sa_keyvault.envelope import key_number
-from sa_keyvault.records import MasterRecord, WorkingRecord
+from sa_keyvault.records import MasterRecord, WorkingRecord, timestamp_of
 from sa_keyvault.states import KeyState
 
 EMAIL = marked("ada@example.org")
@@ -331,6 +331,74 @@ def test_worn_key_is_written_retired(application: Engine, plain: Engine, admin: 
     with plain.begin() as connection:
         administer.rotate_area(connection, limited, "models")
     assert [one.state for one in working(plain) if one.number == record.number] == [KeyState.RETIRED]
+
+
+def started_long_ago(
+    url: URL, make_ring: RingMaker, make_engine: EngineMaker, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """Start a server whose clock is that many days late, and write a row."""
+    then = timestamp_of(datetime.now(UTC) - timedelta(days=days))
+    with monkeypatch.context() as patch:
+        patch.setattr("sa_keyvault.records.timestamp", lambda: then)
+        ring = make_ring()
+        engine = make_engine(url, ring)
+        ring.initialize(engine, Base.metadata)
+        Base.metadata.create_all(engine)
+        with Session(engine) as session, session.begin():
+            session.add(Claimant(id=1, email=EMAIL, voice_model=VOICE))
+
+
+def test_working_key_at_the_end_of_its_cryptoperiod(
+    url: URL, make_ring: RingMaker, make_engine: EngineMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A working key that is too old seals nothing, a new one follows it; the next operation writes it retired."""
+    started_long_ago(url, make_ring, make_engine, monkeypatch, 31)
+    plain = make_engine(url)
+    (old,) = working(plain)
+    young = make_ring(working_key_days=32)
+    engine = make_engine(url, young)
+    young.initialize(engine)
+    rewrite(engine)
+    assert number_of(plain) == old.number
+    ring = make_ring(working_key_days=30)
+    engine = make_engine(url, ring)
+    ring.initialize(engine)
+    rewrite(engine)
+    assert number_of(plain) != old.number
+    with plain.begin() as connection:
+        administer.rotate_master(connection, ring)
+    states = {record.number: record.state for record in working(plain)}
+    assert (states[old.number], states[number_of(plain)]) == (KeyState.RETIRED, KeyState.ACTIVE)
+    assert read(engine) == (EMAIL, VOICE)
+
+
+def test_master_key_at_the_end_of_its_cryptoperiod(
+    url: URL, make_ring: RingMaker, make_engine: EngineMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A master key that is too old is followed at a start by one of its lineage, under which new keys are made."""
+    started_long_ago(url, make_ring, make_engine, monkeypatch, 400)
+    plain = make_engine(url)
+    ring = make_ring(master_key_days=365, working_key_days=365)
+    engine = make_engine(url, ring)
+    ring.initialize(engine, Base.metadata)
+    old, new = sorted(masters(plain), key=lambda record: record.created)
+    assert old.lineage == new.lineage
+    rewrite(engine)
+    sealing = next(record for record in working(plain) if record.number == number_of(plain))
+    assert sealing.master_id == new.id
+    with plain.connect() as connection:
+        warnings = administer.status(connection, ring).warnings
+    assert warnings == (f"master key {old.id} is at the end of its cryptoperiod: rotate it, or restart a server",)
+    assert read(engine) == (EMAIL, VOICE)
+
+
+def test_events_are_logged(
+    application: Engine, plain: Engine, admin: KeyRing, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every event goes to the logger `sa_keyvault`, too: who, what, which key, why."""
+    with plain.begin() as connection:
+        (number,) = administer.rotate_area(connection, admin, "identities", "yearly")
+    assert f"ada: working-key-retired {number} yearly" in [record.getMessage() for record in caplog.records]
 
 
 def test_status(application: Engine, plain: Engine, admin: KeyRing) -> None:
