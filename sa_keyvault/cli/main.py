@@ -42,5 +42,5 @@ def main() -> None:
     """Administer the key store of an application that uses sa_keyvault."""
 
 
-for command in (audit, doctor, fips, init, installation, master, provision, status, working):
-    main.add_command(command)
+for _command in (audit, doctor, fips, init, installation, master, provision, status, working):
+    main.add_command(_command)

@@ -83,9 +83,9 @@ class Operation:
     def __init__(self, connection: Connection, identity: Identity, reason: str, keys: KeySet) -> None:
         self.connection = connection
         self.identity = identity
-        self.masters = {master.record.id: master for master in keys.masters()}
-        self.working = {record.number: record for record in keys.working()}
-        self.installations = store.installations(connection)
+        self.masters: dict[str, Master] = {master.record.id: master for master in keys.masters()}
+        self.working: dict[int, WorkingRecord] = {record.number: record for record in keys.working()}
+        self.installations: dict[str, InstallationRecord] = store.installations(connection)
         self._wraps = {(wrap.master_id, wrap.fingerprint): wrap for wrap in store.wraps(connection)}
         self._record = keys.record
         self._reason = reason

@@ -24,7 +24,7 @@ _TABLE_OPTIONS: dict[str, Any] = {
 
 tables: MetaData = MetaData()
 
-store_table = Table(
+store_table: Table = Table(
     "keyvault_store",
     tables,
     Column("id", Integer, primary_key=True, autoincrement=False),
@@ -35,7 +35,7 @@ store_table = Table(
     Column("head", String(64), nullable=False),
     **_TABLE_OPTIONS,
 )
-installation_table = Table(
+installation_table: Table = Table(
     "keyvault_installation",
     tables,
     Column("fingerprint", String(64), primary_key=True),
@@ -45,7 +45,7 @@ installation_table = Table(
     Column("signature", LargeBinary(2048), nullable=False),
     **_TABLE_OPTIONS,
 )
-event_table = Table(
+event_table: Table = Table(
     "keyvault_event",
     tables,
     Column("id", String(32), primary_key=True),
@@ -63,7 +63,7 @@ event_table = Table(
     Column("link", String(64), nullable=False),
     **_TABLE_OPTIONS,
 )
-master_table = Table(
+master_table: Table = Table(
     "keyvault_master_key",
     tables,
     Column("id", String(32), primary_key=True),
@@ -77,7 +77,7 @@ master_table = Table(
     Column("lineage", String(32), nullable=False),
     **_TABLE_OPTIONS,
 )
-wrap_table = Table(
+wrap_table: Table = Table(
     "keyvault_master_wrap",
     tables,
     Column("master_id", String(32), primary_key=True),
@@ -87,7 +87,7 @@ wrap_table = Table(
     Column("signature", LargeBinary(2048), nullable=False),
     **_TABLE_OPTIONS,
 )
-working_table = Table(
+working_table: Table = Table(
     "keyvault_working_key",
     tables,
     Column("number", BigInteger, primary_key=True, autoincrement=False),
@@ -103,7 +103,7 @@ working_table = Table(
     Column("wrapped", LargeBinary(256), nullable=False),
     **_TABLE_OPTIONS,
 )
-usage_table = Table(
+usage_table: Table = Table(
     "keyvault_usage",
     tables,
     Column("id", String(32), primary_key=True),
@@ -111,7 +111,7 @@ usage_table = Table(
     Column("amount", BigInteger, nullable=False),
     **_TABLE_OPTIONS,
 )
-column_table = Table(
+column_table: Table = Table(
     "keyvault_column",
     tables,
     Column("schema_name", String(128), primary_key=True),
