@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, text
 
+from sa_keyvault import store
 from sa_keyvault.administration.counting import ValueCount, count_values
 from sa_keyvault.administration.tidying import administer
 from sa_keyvault.errors import KeyStateError
@@ -56,6 +57,7 @@ def remove_working(
             msg = f"forced={forced} is not the number of working key {number}; type that one again to lose its values"
             raise KeyStateError(msg, key_number=number)
         if forced is None:
+            _require_known_columns(connection, record)
             _require_no_values(number, count_values(connection))
         changing.move_working([record], KeyState.REMOVED, "working-key-removed")
 
@@ -112,6 +114,17 @@ def _require_no_older_transaction(connection: Connection, since: str) -> None:
                 "under it; end them first"
             )
             raise KeyStateError(msg)
+
+
+def _require_known_columns(connection: Connection, record: WorkingRecord) -> None:
+    """Refuse where values of the area may be in columns that nobody has declared, so that they cannot be counted."""
+    areas = {row.area for row in store.columns(connection).values()}
+    if record.area not in areas and store.usage(connection, str(record.number)):
+        msg = (
+            f"working key {record.number} has sealed values of area {record.area!r}, and the key store knows no column "
+            "of it to count them in; call ring.initialize(engine, metadata) with the metadata of all models first"
+        )
+        raise KeyStateError(msg, key_number=record.number, area=record.area)
 
 
 def _require_no_values(number: int, counts: Sequence[ValueCount]) -> None:

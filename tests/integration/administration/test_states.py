@@ -261,6 +261,26 @@ def test_forced_removal(retired: int, application: Engine, plain: Engine, admin:
             session.scalars(select(Claimant.email)).one()
 
 
+def test_removal_without_known_columns_is_refused(
+    url: URL, admin: KeyRing, make_ring: RingMaker, make_engine: EngineMaker
+) -> None:
+    """Where no start has declared the columns of an area, its values cannot be counted, and no key is removed (R-31)."""
+    ring = make_ring(refresh_seconds=0)
+    engine = make_engine(url, ring)
+    ring.initialize(engine)
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add(Claimant(id=1, email=EMAIL))
+    plain = make_engine(url)
+    with plain.begin() as connection:
+        (number,) = administer.rotate_area(connection, admin, "identities")
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="the key store knows no column of it"):
+        administer.remove_working(connection, admin, number)
+    ring.initialize(engine, Base.metadata)
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="1 values depend on working key"):
+        administer.remove_working(connection, admin, number)
+
+
 def test_removal_waits(retired: int, application: Engine, plain: Engine, make_ring: RingMaker) -> None:
     """A key is not removed before it has been retired for the delay, forced or not."""
     rewrite(application)
