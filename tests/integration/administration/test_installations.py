@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pytest
 from conftest import EngineMaker, RingMaker
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from sqlalchemy import URL, Engine, select
 from sqlalchemy.orm import Session
+from support.certificates import bundle
 from support.leaks import marked
 from support.models import Base, Claimant
 
@@ -25,7 +22,7 @@ from sa_keyvault import (
     store,
 )
 from sa_keyvault import administration as administer
-from sa_keyvault.installation import SoftwareInstallationKey, certificate_request
+from sa_keyvault.installation import SoftwareInstallationKey
 from sa_keyvault.states import KeyState
 
 EMAIL = marked("ada@example.org")
@@ -156,39 +153,6 @@ def test_who_cannot_leave(application: Engine, plain: Engine, admin: KeyRing, wh
 
 
 # -- certificates ------------------------------------------------------------------------------------------------------
-
-
-def bundle(key: InstallationKey, days: int, folder: Path, start: datetime | None = None) -> tuple[bytes, Path]:
-    """Return a certificate for *key* that is good for so many days, and the file of the CA that issued it."""
-    ca_key, now = ec.generate_private_key(ec.SECP256R1()), start or datetime.now(UTC) - timedelta(days=1)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "CA of the test")])
-    ca = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(ca_key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=3650))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    request = x509.load_pem_x509_csr(certificate_request(key, "claims"))
-    issued = (
-        x509.CertificateBuilder()
-        .subject_name(request.subject)
-        .issuer_name(name)
-        .public_key(request.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=days + 1))
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-    path = folder / f"ca{days}.pem"
-    path.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
-    return issued.public_bytes(serialization.Encoding.PEM), path
 
 
 def test_certificate_is_required(

@@ -264,7 +264,7 @@ def test_forced_removal(retired: int, application: Engine, plain: Engine, admin:
 def test_removal_without_known_columns_is_refused(
     url: URL, admin: KeyRing, make_ring: RingMaker, make_engine: EngineMaker
 ) -> None:
-    """Where no start has declared the columns of an area, its values cannot be counted, and no key is removed (R-31)."""
+    """Where no start has declared the columns of an area, values cannot be counted, and no key is removed (R-31)."""
     ring = make_ring(refresh_seconds=0)
     engine = make_engine(url, ring)
     ring.initialize(engine)
