@@ -10,7 +10,16 @@ from sa_keyvault.records import MasterRecord, WorkingRecord, timestamp
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import sha256_hex
 
-__all__ = ["Event", "InstallationRecord", "StoreRecord", "chained", "new_event", "store_digest"]
+__all__ = [
+    "MEMBERSHIP",
+    "Event",
+    "InstallationRecord",
+    "StoreRecord",
+    "chained",
+    "members",
+    "new_event",
+    "store_digest",
+]
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,26 @@ def new_event(
         number=None,
         link="",
     )
+
+
+def members(events: Iterable[Event]) -> set[str]:
+    """Return the fingerprints of the installation keys that open a store, by its linked events in their order.
+
+    Only operations link events, so a row that somebody else put beside them makes nobody a member.
+    """
+    found: set[str] = set()
+    for event in events:
+        if event.action == "store-created":
+            found.add(event.fingerprint)
+        elif event.action == "installation-joined":
+            found.add(event.subject)
+        elif event.action == "installation-left":
+            found.discard(event.subject)
+    return found
+
+
+MEMBERSHIP = ("store-created", "installation-joined", "installation-left")
+"""Actions that `members` looks at."""
 
 
 def chained(record: StoreRecord, event: Event) -> tuple[StoreRecord, Event]:

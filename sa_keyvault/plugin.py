@@ -109,11 +109,11 @@ class KeyRing(Ring):
             master_key_days=master_key_days,
             removal_delay=removal_delay,
             actor=default_actor() if actor is None else actor,
-            anchor=None if anchor is None else Path(anchor),
             trusted=b"" if require_certificate is None else _read_bundle(Path(require_certificate)),
         )
         policy = Policy(provisioning or Provisioning.default(), fips)
-        super().__init__(Identity(installation_key, tuple(also), policy, settings.actor), settings)
+        file = None if anchor is None else Path(anchor)
+        super().__init__(Identity(installation_key, tuple(also), policy, settings.actor, file), settings)
         self.update_limit = update_limit
         self._engine: Engine | None = None
         self._has_warned = False
@@ -325,16 +325,17 @@ def _declarations(metadata: MetaData | None) -> Iterable[Declaration]:
 def _declared(declaration: Declaration) -> DeclaredColumn:
     column, table = declaration.column, declaration.column.table
 
-    def has_values(connection: Connection) -> bool:
+    def sample(connection: Connection) -> list[bytes]:
         schema = connection.schema_for_object(table)
         inspector = inspect(connection)
         if not inspector.has_table(table.name, schema=schema):
-            return False
+            return []
         if column.name not in {found["name"] for found in inspector.get_columns(table.name, schema=schema)}:
-            return False
+            return []
         raw = select(type_coerce(column, NullType())).where(column.is_not(None)).limit(_SAMPLE)
         found = store.execute(connection, raw).scalars()
-        return any(isinstance(stored, (bytes, memoryview)) and stored[:1] == bytes([FORMAT]) for stored in found)
+        values = [bytes(stored) for stored in found if isinstance(stored, (bytes, memoryview))]
+        return [stored for stored in values if stored[:1] == bytes([FORMAT])]
 
     row = store.ColumnRow(
         schema_name=str(table.schema or ""),
@@ -344,4 +345,4 @@ def _declared(declaration: Declaration) -> DeclaredColumn:
         area=declaration.type_.area,
         inner_type=repr(declaration.type_.inner)[:255],
     )
-    return DeclaredColumn(row, has_values)
+    return DeclaredColumn(row, sample)

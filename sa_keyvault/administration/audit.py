@@ -1,6 +1,6 @@
 """Verifies the audit events of a key store: an auditor needs no secret for it."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -9,7 +9,7 @@ from sa_keyvault import store
 from sa_keyvault.errors import KeyRecordError
 from sa_keyvault.installation import is_signed_by, is_store_signed, public_key_of
 from sa_keyvault.keyring import require_store
-from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, chained
+from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, chained, members
 
 __all__ = ["AuditReport", "verify_events"]
 
@@ -41,55 +41,59 @@ def verify_events(connection: Connection, fingerprints: Collection[str] = ()) ->
     """
     record, events = require_store(connection), list(store.events(connection))
     installations = store.installations(connection)
-    trusted = _trusted(events, installations, fingerprints)
+    linked = [event for event in events if event.number is not None]
     findings = [
-        *_signatures(record, events, trusted),
-        *_chain(record, [event for event in events if event.number is not None]),
+        *_store_signature(record, installations, fingerprints or members(linked)),
+        *_signatures(record, events, installations),
+        *_chain(record, linked),
         *_births(connection, events),
     ]
     unlinked = sum(event.number is None for event in events)
     return AuditReport(len(events), unlinked, tuple(findings))
 
 
-def _signatures(record: StoreRecord, events: Sequence[Event], trusted: dict[str, InstallationRecord]) -> Iterator[str]:
-    if not trusted:
-        yield "no trusted installation key opens this key store"
-    keys = {}
-    for fingerprint, installation in trusted.items():
-        try:
-            keys[fingerprint] = public_key_of(installation)
-        except KeyRecordError as error:
-            yield str(error)
-            continue
-        if installation.signature and not is_store_signed(record, installation):
+def _store_signature(
+    record: StoreRecord, installations: Mapping[str, InstallationRecord], trusted: Collection[str]
+) -> Iterator[str]:
+    for fingerprint in sorted(trusted):
+        installation = installations.get(fingerprint)
+        if installation is None or not _is_store_signed(record, installation):
             yield f"the record of the key store is not signed by installation key {fingerprint}"
+    if not trusted:
+        yield "no installation key opens this key store"
+
+
+def _is_store_signed(record: StoreRecord, installation: InstallationRecord) -> bool:
+    try:
+        return is_store_signed(record, installation)
+    except KeyRecordError:
+        return False
+
+
+def _signatures(
+    record: StoreRecord, events: Sequence[Event], installations: Mapping[str, InstallationRecord]
+) -> Iterator[str]:
+    """Verify each event: a linked one by the key that it names, one in passing by a key that is a member now.
+
+    Operations link only what a member has signed, and the chain's end is signed, so the links vouch for former members.
+    """
+    present = members(event for event in events if event.number is not None)
     for event in events:
         name = f"event {event.id} ({event.action} of {event.subject})"
+        installation = installations.get(event.fingerprint)
         if event.store_id != record.store_id:
             yield f"{name} is of key store {event.store_id}"
-        elif event.fingerprint not in keys:
+        elif installation is None or (event.number is None and event.fingerprint not in present):
             yield f"{name} is signed by installation key {event.fingerprint}, which is not trusted"
-        elif not is_signed_by(event, keys[event.fingerprint]):
+        elif not _is_genuine(event, installation):
             yield f"{name} was changed: its signature does not fit"
 
 
-def _trusted(
-    events: Sequence[Event], installations: dict[str, InstallationRecord], fingerprints: Collection[str]
-) -> dict[str, InstallationRecord]:
-    """Return those that are trusted, and those that joined or left by an event of one of them."""
-    trusted = {name: one for name, one in installations.items() if not fingerprints or name in fingerprints}
-    changes = [event for event in events if event.action in ("installation-joined", "installation-left")]
-    while True:
-        vouched = {
-            event.subject: installations[event.subject]
-            for event in changes
-            if event.fingerprint in trusted
-            and event.subject in installations
-            and is_signed_by(event, public_key_of(trusted[event.fingerprint]))
-        }
-        if vouched.keys() <= trusted.keys():
-            return trusted
-        trusted |= vouched
+def _is_genuine(event: Event, installation: InstallationRecord) -> bool:
+    try:
+        return is_signed_by(event, public_key_of(installation))
+    except KeyRecordError:
+        return False
 
 
 def _chain(record: StoreRecord, linked: Sequence[Event]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What an administrator asks first: which keys there are, how worn they are, and what depends on them."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from sa_keyvault import store
 from sa_keyvault.administration.counting import ValueCount, count_values
 from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.keyring import Master, load_keys
-from sa_keyvault.ledger import StoreRecord
+from sa_keyvault.ledger import StoreRecord, members
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.records import WorkingRecord
 from sa_keyvault.states import KeyState
@@ -115,11 +116,14 @@ def status(connection: Connection, ring: KeyRing) -> Status:
     used, counts = store.total_usage(connection), count_values(connection)
     masters = tuple(_master(master, keys.working(), used, ring) for master in keys.masters())
     ordered = sorted(keys.working(), key=lambda record: (record.area, record.created, record.number))
-    working = tuple(_working(record, counts, used, ring) for record in ordered)
+    by_number: defaultdict[int | None, dict[str, int]] = defaultdict(dict)
+    for count in counts:
+        by_number[count.number][_column(count)] = count.values
+    working = tuple(_working(record, by_number.get(record.number, {}), used, ring) for record in ordered)
     plaintexts = {_column(count): count.values for count in counts if count.number is None}
     return Status(
         store=keys.record,
-        installations=tuple(sorted(name for name, one in store.installations(connection).items() if one.signature)),
+        installations=tuple(sorted(members(store.membership_events(connection)))),
         masters=masters,
         working=working,
         plaintexts=plaintexts,
@@ -146,10 +150,7 @@ def _master(master: Master, working: Sequence[WorkingRecord], used: Mapping[str,
     )
 
 
-def _working(
-    record: WorkingRecord, counts: Sequence[ValueCount], used: Mapping[str, int], ring: KeyRing
-) -> WorkingStatus:
-    values = {_column(count): count.values for count in counts if count.number == record.number}
+def _working(record: WorkingRecord, values: Mapping[str, int], used: Mapping[str, int], ring: KeyRing) -> WorkingStatus:
     total = sum(values.values())
     limit = _limit(record.suite, ring)
     if limit is not None:

@@ -1,5 +1,6 @@
 """What every operation does first: keys that are worn out are written retired, stray ones are wrapped anew."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -7,9 +8,11 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from sa_keyvault import store
+from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.installation import InstallationKey
 from sa_keyvault.keyring import Master, Operation, Settings, operation
 from sa_keyvault.plugin import KeyRing
+from sa_keyvault.records import WorkingRecord
 from sa_keyvault.states import KeyState
 
 __all__ = ["administer"]
@@ -53,16 +56,27 @@ def _active(changing: Operation) -> list[Master]:
 
 
 def _retire_worn(changing: Operation, settings: Settings) -> None:
+    """Retire working keys that are worn out, or whose master key was replaced while their transaction was open."""
     used = store.total_usage(changing.connection)
-    provisioning = changing.identity.policy.provisioning
-    worn = [
-        record
-        for record in changing.working.values()
-        if record.state is KeyState.ACTIVE
-        and changing.masters[record.master_id].secret is not None
-        and (
-            settings.is_too_old(record)
-            or used.get(str(record.number), 0) >= settings.limit_of(provisioning.suite_named(record.suite))
-        )
-    ]
+    lineages = {master.record.lineage for master in _active(changing)}
+    worn = []
+    for record in changing.working.values():
+        master = changing.masters.get(record.master_id)
+        if record.state is not KeyState.ACTIVE or master is None or master.secret is None:
+            continue
+        is_replaced = master.record.state is KeyState.RETIRED and master.record.lineage not in lineages
+        if (
+            is_replaced
+            or settings.is_too_old(record)
+            or used.get(str(record.number), 0) >= _limit(changing, record, settings)
+        ):
+            worn.append(record)
     changing.move_working(worn, KeyState.RETIRED, "working-key-retired")
+
+
+def _limit(changing: Operation, record: WorkingRecord, settings: Settings) -> float:
+    try:
+        return settings.limit_of(changing.identity.policy.provisioning.suite_named(record.suite))
+    except ConfigurationError:
+        # a suite that is not known here is left to those who know it
+        return math.inf

@@ -20,7 +20,7 @@ from sa_keyvault.installation import InstallationKey, passphrase_from_file
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.suites import Provisioning
 
-__all__ = ["Access", "access_options", "yes_option"]
+__all__ = ["Access", "access_options", "new_engine", "yes_option"]
 
 _T = TypeVar("_T")
 
@@ -175,19 +175,25 @@ def _configured(name: str) -> Callable[[], str | None]:
 
     def read() -> str | None:
         try:
-            table = tomllib.loads(_PYPROJECT.read_text(encoding="utf-8")).get("tool", {}).get("sa_keyvault", {})
+            content = tomllib.loads(_PYPROJECT.read_text(encoding="utf-8"))
+            table = content.get("tool", {}).get("sa_keyvault", {})
+            value = table.get(name)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError) as error:
             msg = f"{_PYPROJECT} cannot be read ({type(error).__name__}); mend it, or give all options"
             raise ConfigurationError(msg) from None
-        value = table.get(name)
         return None if value is None else str(value)
 
     return read
 
 
-def _engine(url: str) -> Engine:
+def new_engine(url: str) -> Engine:
+    """Return an engine; its database may have to be made yet.
+
+    Raises:
+        sa_keyvault.ConfigurationError: The URL is none, or of a driver that does not serve here.
+    """
     try:
         engine = create_engine(url, hide_parameters=True)
     except ImportError as error:
@@ -202,8 +208,13 @@ def _engine(url: str) -> Engine:
     if engine.dialect.is_async:
         msg = f"{engine.url.drivername} is an asyncio driver; name a synchronous one, for instance psycopg or pymysql"
         raise ConfigurationError(msg)
+    return engine
+
+
+def _engine(url: str) -> Engine:
+    engine = new_engine(url)
     file = engine.url.database
-    if engine.dialect.name == "sqlite" and file and not Path(file).exists():
+    if engine.dialect.name == "sqlite" and file and not file.startswith("file:") and not Path(file).exists():
         msg = f"there is no SQLite file {file}; the application makes it, the command does not"
         raise ConfigurationError(msg)
     return engine

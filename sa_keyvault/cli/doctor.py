@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from sa_keyvault import administration
 from sa_keyvault.administration import Finding
@@ -47,6 +48,8 @@ def _values(access: Access, source: str, limit: int | None) -> Iterator[Finding]
             yield from administration.examine_values(connection, metadata, limit)
     except KeyVaultError as error:
         yield Finding("values", is_good=False, detail=str(error))
+    except SQLAlchemyError as error:
+        yield Finding("values", is_good=False, detail=f"the database failed ({getattr(error, 'orig', error)})")
     finally:
         engine.dispose()
 

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import click
-from sqlalchemy import create_engine
 
-from sa_keyvault.cli.access import Access, access_options
+from sa_keyvault.cli.access import Access, access_options, new_engine
 from sa_keyvault.cli.consoles import error_output, output
 from sa_keyvault.cli.models import read_metadata
 from sa_keyvault.installation import InstallationKey, SoftwareInstallationKey, new_passphrase, passphrase_from_file
@@ -34,6 +33,7 @@ def init(access: Access, source: str | None, backup: tuple[Path, Path] | None, *
         msg = "give --backup KEY PASSPHRASE for a copy, or --no-backup to go without one"
         raise click.UsageError(msg)
     metadata = None if source is None else read_metadata(source)
+    engine = new_engine(access.url)
     secret, key = new_passphrase(), InstallationKey.generate()
     _write(key, secret, access.installation_key, access.passphrase_file)
     if backup is not None:
@@ -41,7 +41,6 @@ def init(access: Access, source: str | None, backup: tuple[Path, Path] | None, *
         # what was written is read, not what is in memory
         copy = InstallationKey.from_file(backup[0], passphrase_from_file(backup[1]))
         output().print(f"the copy in {backup[0]} opens: {copy.fingerprint}")
-    engine = create_engine(access.url, hide_parameters=True)
     try:
         access.ring(key, Provisioning.default()).initialize(engine, metadata)
     finally:

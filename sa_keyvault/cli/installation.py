@@ -57,8 +57,9 @@ def export(access: Access, copy: Path, copy_passphrase: Path) -> None:
         msg = "a key in a token cannot be exported; let the other server's own key join (`installation add`)"
         raise InstallationKeyError(msg)
     secret = new_passphrase()
-    key.to_file(copy, secret)
+    # first, so that no copy is left that nothing opens
     write_private_file(copy_passphrase, secret + b"\n")
+    key.to_file(copy, secret)
     output().print(f"installation key {key.fingerprint} is in {copy}")
 
 

@@ -63,7 +63,13 @@ for _operate, _name, _done in (
 @master.command()
 @access_options
 @click.argument("master_id")
-@click.option("--removal-hours", type=float, default=24.0, show_default=True, help="How long it has been retired.")
+@click.option(
+    "--removal-hours",
+    type=click.FloatRange(0, 100_000),
+    default=24.0,
+    show_default=True,
+    help="How long it has been retired.",
+)
 @yes_option
 def remove(access: Access, master_id: str, removal_hours: float, *, yes: bool) -> None:
     """Destroy a retired master key that no working key depends on. Final."""

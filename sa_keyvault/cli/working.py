@@ -40,7 +40,13 @@ for _operate, _name, _done in (
 @working.command()
 @access_options
 @click.argument("number", type=int)
-@click.option("--removal-hours", type=float, default=24.0, show_default=True, help="How long it has been retired.")
+@click.option(
+    "--removal-hours",
+    type=click.FloatRange(0, 100_000),
+    default=24.0,
+    show_default=True,
+    help="How long it has been retired.",
+)
 @click.option("--force", type=int, help="The number again: destroy the key although values depend on it.")
 @yes_option
 def remove(access: Access, number: int, removal_hours: float, force: int | None, *, yes: bool) -> None:

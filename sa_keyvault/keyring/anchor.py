@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sa_keyvault.ledger import StoreRecord
 __all__ = ["check_anchor"]
 
 
-def check_anchor(path: Path, record: StoreRecord) -> None:
+def check_anchor(path: Path, record: StoreRecord, link_of: Callable[[int], str | None]) -> None:
     """Compare the key store's record with the anchor, and advance the anchor.
 
     A key store that is restored from a backup as a whole, signatures included, is older than its anchor.
@@ -20,6 +21,7 @@ def check_anchor(path: Path, record: StoreRecord) -> None:
     Args:
         path: The file; it is made where it is missing. Delete it on purpose after a restore that was intended.
         record: The store's own record, whose signature was verified.
+        link_of: Returns the link of the audit event with that place in the chain.
 
     Raises:
         sa_keyvault.KeyStoreError: The key store is older than the anchor, or another one.
@@ -38,6 +40,9 @@ def check_anchor(path: Path, record: StoreRecord) -> None:
         problem = f"has another content in version {record.version} than the anchor {path} has seen"
     elif record.events < known.events:
         problem = f"has {record.events} audit events, the anchor {path} has seen {known.events}"
+    elif known.events and link_of(known.events) != known.head:
+        # operations went on from an older store until its version was greater
+        problem = f"has another audit event number {known.events} than the anchor {path} has seen"
     if problem:
         msg = f"the key store {problem}: an older one was restored; delete the anchor if that was on purpose"
         raise KeyStoreError(msg)

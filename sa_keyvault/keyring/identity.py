@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from sa_keyvault.installation import InstallationKey, sign_event
 from sa_keyvault.keyring.policy import Policy
@@ -21,12 +22,14 @@ class Identity:
         others: Installation keys of other servers that are at hand, to sign for them as well.
         policy: What the ring makes and accepts.
         actor: Who the audit events name.
+        anchor: File that remembers in which state the key store was seen last; None for none.
     """
 
     key: InstallationKey
     others: tuple[InstallationKey, ...]
     policy: Policy
     actor: str
+    anchor: Path | None = None
 
     @property
     def signers(self) -> tuple[InstallationKey, ...]:

@@ -1,12 +1,15 @@
 """Reads the keys of a store, and verifies all that is signed about them."""
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 from sqlalchemy import Connection, inspect
 
 from sa_keyvault import store
 from sa_keyvault.errors import ConfigurationError, KeyRecordError, KeyStoreError
 from sa_keyvault.installation import unwrap_master, verify_master, verify_store
+from sa_keyvault.keyring.anchor import check_anchor
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.ledger import InstallationRecord, StoreRecord, store_digest
@@ -39,9 +42,21 @@ def load_keys(connection: Connection, identity: Identity) -> KeySet:
             known = {one.id: _master(one, own, record.store_id, identity) for one in masters}
             keys = KeySet(record, identity.policy, known, working)
             _verify_store(keys, installation, identity)
-            return keys
+            if identity.anchor is None or _is_anchored(connection, identity.anchor, record):
+                return keys
     msg = f"the key store changed {_ATTEMPTS} times while it was read; try again"
     raise KeyStoreError(msg)
+
+
+def _is_anchored(connection: Connection, anchor: Path, record: StoreRecord) -> bool:
+    """Compare with the anchor; return False where another process has seen a newer store meanwhile."""
+    try:
+        check_anchor(anchor, record, partial(store.link_of, connection))
+    except KeyStoreError:
+        if store.store_record(connection) == record:
+            raise
+        return False
+    return True
 
 
 def require_store(connection: Connection) -> StoreRecord:

@@ -11,6 +11,7 @@ from sa_keyvault.errors import ConfigurationError, KeyStateError, KeyStoreError
 from sa_keyvault.installation import (
     InstallationKey,
     is_signed_by,
+    public_key_of,
     resign_master,
     sign_store,
     unwrap_master,
@@ -22,7 +23,7 @@ from sa_keyvault.keyring.loading import load_keys
 from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.transaction import state_of
 from sa_keyvault.keyring.usage import reserve
-from sa_keyvault.ledger import InstallationRecord, StoreRecord, chained, store_digest
+from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, chained, members, store_digest
 from sa_keyvault.records import (
     MasterRecord,
     MasterSecret,
@@ -61,7 +62,8 @@ def operation(
             it, too, whose keys are not at hand to sign.
         sa_keyvault.KeyRecordError: A key's record was changed outside the library, or put back.
     """
-    with store.locked(connection):
+    # the savepoint: whoever catches an error and commits all the same must not commit half an operation
+    with store.locked(connection), connection.begin_nested():
         state_of(connection).has_changed_keys = True
         keys = load_keys(connection, replace(identity, policy=accepting or identity.policy))
         changing = Operation(connection, identity, reason, keys)
@@ -85,7 +87,11 @@ class Operation:
         self.identity = identity
         self.masters: dict[str, Master] = {master.record.id: master for master in keys.masters()}
         self.working: dict[int, WorkingRecord] = {record.number: record for record in keys.working()}
-        self.installations: dict[str, InstallationRecord] = store.installations(connection)
+        present = members(store.membership_events(connection))
+        self.installations: dict[str, InstallationRecord] = {
+            name: one for name, one in store.installations(connection).items() if name in present
+        }
+        self._public_keys = {name: public_key_of(one) for name, one in self.installations.items()}
         self._wraps = {(wrap.master_id, wrap.fingerprint): wrap for wrap in store.wraps(connection)}
         self._record = keys.record
         self._reason = reason
@@ -106,8 +112,7 @@ class Operation:
         Raises:
             sa_keyvault.KeyStoreError: The key of one of them is not at hand.
         """
-        present = {name for name, one in self.installations.items() if one.signature}
-        missing = present - {key.fingerprint for key in self.identity.signers} - {leaving}
+        missing = self.installations.keys() - {key.fingerprint for key in self.identity.signers} - {leaving}
         if missing:
             msg = (
                 f"the key store is also opened by installation key {min(missing)}, for which nothing can be signed "
@@ -221,9 +226,12 @@ class Operation:
         return [record for record in self.working.values() if record.master_id == master.record.id]
 
     def rewrap(self, former: Master, successor: Master) -> int:
-        """Wrap the working keys of a master key by another of its lineage; return how many."""
+        """Wrap the working keys of a master key by another of its lineage; return how many.
+
+        A key without a birth, which somebody who knows the former master key has made, is left where it is.
+        """
         old, new = former.require_secret(), successor.require_secret()
-        records = self.under(former)
+        records = self.born(self.under(former))
         self._write(successor, [rewrapped(record, old, successor.record, new) for record in records])
         return len(records)
 
@@ -263,17 +271,20 @@ class Operation:
         Raises:
             sa_keyvault.KeyStateError: It does so already.
         """
-        known = self.installations.get(key.fingerprint)
-        if known is not None and known.signature:
+        if key.fingerprint in self.installations:
             msg = f"installation key {key.fingerprint} opens this key store already"
             raise KeyStateError(msg)
         provisioning = self.identity.policy.provisioning
         wraps = [self._wrapped_for(master, key) for master in self.masters.values()]
+        # rows of the key from before it left, or that somebody put there
+        store.delete_wraps(self.connection, key.fingerprint)
+        store.delete_installation(self.connection, key.fingerprint)
         store.add_wraps(self.connection, wraps)
         self._wraps |= {(wrap.master_id, wrap.fingerprint): wrap for wrap in wraps}
         record = sign_store(self._record, key, provisioning)
-        (store.add_installation if known is None else store.replace_installation)(self.connection, record)
+        store.add_installation(self.connection, record)
         self.installations[key.fingerprint] = record
+        self._public_keys[key.fingerprint] = key.public_key
         self.note("installation-joined", key.fingerprint)
 
     def _wrapped_for(self, master: Master, key: InstallationKey) -> Wrap:
@@ -294,7 +305,7 @@ class Operation:
             sa_keyvault.KeyStateError: It does not open the store, or it is the one that asks.
         """
         known = self.installations.get(fingerprint)
-        if known is None or not known.signature:
+        if known is None:
             msg = f"installation key {fingerprint} does not open this key store; `sa-keyvault status` lists them"
             raise KeyStateError(msg)
         if fingerprint == self.identity.key.fingerprint:
@@ -324,16 +335,23 @@ class Operation:
 
     def _linked(self) -> StoreRecord:
         record, events = self._record, []
-        keys = {key.fingerprint: key.public_key for key in self.signers}
         for event in store.unlinked_events(self.connection):
             # an event that somebody else wrote is left for the audit to find
-            key = keys.get(event.fingerprint)
-            if event.store_id != record.store_id or key is None or not is_signed_by(event, key):
-                continue
-            record, linked = chained(record, event)
-            events.append(linked)
+            if self._is_genuine(event):
+                record, linked = chained(record, event)
+                events.append(linked)
         store.link_events(self.connection, events)
         return record
+
+    def _is_genuine(self, event: Event) -> bool:
+        key = self._public_keys.get(event.fingerprint)
+        return event.store_id == self.store_id and key is not None and is_signed_by(event, key)
+
+    def born(self, records: Sequence[WorkingRecord]) -> list[WorkingRecord]:
+        """Return those working keys whose creation an installation key has signed."""
+        found = store.births(self.connection, [record.number for record in records])
+        numbers = {event.subject for event in found if self._is_genuine(event)}
+        return [record for record in records if str(record.number) in numbers]
 
     def _signed_store(self, record: StoreRecord, key: InstallationKey) -> InstallationRecord:
         certificate = self.installations[key.fingerprint].certificate

@@ -21,9 +21,9 @@ from sa_keyvault.errors import (
     EncodingError,
     KeyNotFoundError,
     KeyStoreError,
+    KeyVaultError,
     UnsupportedStatementError,
 )
-from sa_keyvault.keyring.anchor import check_anchor
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, number_in
 from sa_keyvault.keyring.loading import load_keys
@@ -230,7 +230,12 @@ class Ring:
             return
         # others go on meanwhile with what is not yet too old, so that nobody waits for this thread
         self._attempt_at = now + self.settings.refresh_seconds / 4
-        self._read(connection, self._catch_up)
+        try:
+            self._read(connection, self._catch_up)
+        except KeyVaultError:
+            # nobody goes on with keys that may be disabled by now: the next statement tries again
+            self._attempt_at = 0.0
+            raise
 
     def _read(self, connection: Connection, work: Callable[[Connection], None]) -> None:
         if self._private is None:
@@ -259,6 +264,12 @@ class Ring:
         if record is None or record.store_id != keys.store_id:
             msg = f"the key store {keys.store_id} is gone; restore it from a backup"
             raise KeyStoreError(msg)
+        if record.version == keys.version and record != keys.record:
+            msg = (
+                f"the key store has another content in version {record.version} than was read before: it was changed "
+                "outside the library, or put back; restore the newest backup"
+            )
+            raise KeyStoreError(msg)
         if record.version < keys.version:
             msg = (
                 f"the key store went back from version {keys.version} to {record.version}: an older one was put in its "
@@ -285,8 +296,6 @@ class Ring:
             self._require_keys().add(record)
 
     def _use(self, keys: KeySet) -> None:
-        if self.settings.anchor is not None:
-            check_anchor(self.settings.anchor, keys.record)
         # read on a caller's connection, they may hold what its transaction made and may still roll back
         self._keys = keys.without(self._uncommitted.keys())
         self._sealers.clear()

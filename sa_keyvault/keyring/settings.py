@@ -5,7 +5,6 @@ import getpass
 import os
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 
 from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.records import WorkingRecord, timestamp_of
@@ -29,7 +28,6 @@ class Settings:
         removal_delay: How long a key has been retired before it can be removed; twice `refresh_seconds` at least,
             because until then another process could still seal under it.
         actor: Who the audit events name.
-        anchor: File outside the database that remembers the key store's last state.
         trusted: Certificates in PEM, in one of which the installation key's chain must end; empty to ask for none.
 
     Raises:
@@ -43,7 +41,6 @@ class Settings:
     master_key_days: int | None = None
     removal_delay: datetime.timedelta = datetime.timedelta(hours=24)
     actor: str = ""
-    anchor: Path | None = None
     trusted: bytes = b""
 
     def __post_init__(self) -> None:
@@ -63,8 +60,12 @@ class Settings:
 
     def is_retired_long_enough(self, changed: str) -> bool:
         """Whether a key that has been retired since then can be removed."""
-        delay = max(self.removal_delay, datetime.timedelta(seconds=2 * self.refresh_seconds))
-        return changed <= timestamp_of(datetime.datetime.now(datetime.UTC) - delay)
+        return changed <= timestamp_of(datetime.datetime.now(datetime.UTC) - self.effective_delay)
+
+    @property
+    def effective_delay(self) -> datetime.timedelta:
+        """How long a key has really to be retired before it can be removed."""
+        return max(self.removal_delay, datetime.timedelta(seconds=2 * self.refresh_seconds))
 
     def is_too_old(self, record: WorkingRecord) -> bool:
         """Whether a working key has reached the end of its cryptoperiod (NIST SP 800-57 part 1 section 5.3)."""

@@ -1,5 +1,6 @@
 """The start-up of a key ring: makes the key store where there is none, and reads it."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from sa_keyvault import store
+from sa_keyvault.envelope import HEADER_SIZE, key_number
 from sa_keyvault.errors import ConfigurationError, KeyStoreError
 from sa_keyvault.installation import sign_store, wrap_master
 from sa_keyvault.keyring.identity import Identity
@@ -19,12 +21,14 @@ from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.private import is_in_memory
 from sa_keyvault.keyring.settings import Settings
 from sa_keyvault.keyring.usage import reserve
-from sa_keyvault.ledger import StoreRecord, chained, store_digest
+from sa_keyvault.ledger import StoreRecord, chained, members, store_digest
 from sa_keyvault.records import new_id, new_master
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import Provisioning
 
 __all__ = ["DeclaredColumn", "initialize"]
+
+_logger = logging.getLogger("sa_keyvault")
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,15 @@ class DeclaredColumn:
 
     Attributes:
         row: What the key store remembers of it.
-        has_values: Whether the column's table is there and has a value in it.
+        sample: Returns some of its envelopes; none where there is no such table.
     """
 
     row: store.ColumnRow
-    has_values: Callable[[Connection], bool]
+    sample: Callable[[Connection], list[bytes]]
+
+    def has_values(self, connection: Connection) -> bool:
+        """Whether the column has an envelope in it."""
+        return bool(self.sample(connection))
 
 
 def initialize(
@@ -73,7 +81,7 @@ def initialize(
         _require_accepted(keys, identity.policy)
         for key_id, amount in lost.items():
             store.add_usage(connection, new_id(), key_id, amount)
-        if _needs_master(connection, keys, identity.policy.provisioning, settings):
+        if _needs_master(connection, keys, identity.policy.provisioning, settings) and _can_sign(connection, identity):
             with operation(connection, identity, "start-up") as changing:
                 changing.follow_master(keys.sealing_masters()[0], identity.policy.provisioning.master_suite)
             keys = load_keys(connection, identity)
@@ -135,6 +143,15 @@ def _needs_master(connection: Connection, keys: KeySet, provisioning: Provisioni
     return bool(masters) and not any(fresh)
 
 
+def _can_sign(connection: Connection, identity: Identity) -> bool:
+    """Whether a master key could be signed for all installations; else a server starts with those that there are."""
+    present = members(store.membership_events(connection))
+    missing = present - {key.fingerprint for key in identity.signers}
+    if missing:
+        _logger.warning("a new master key is due, and is not made: nothing can be signed for %s", ", ".join(missing))
+    return not missing
+
+
 def _make_store(connection: Connection, identity: Identity, columns: Sequence[DeclaredColumn]) -> None:
     for column in columns:
         if column.has_values(connection):
@@ -172,10 +189,23 @@ def _remember_columns(connection: Connection, columns: Sequence[DeclaredColumn])
         row = column.row
         before = known.get((row.schema_name, row.table_name, row.column_name))
         if before is None:
+            _require_known_keys(connection, column)
             store.add_column(connection, row)
         elif before != row:
             _require_no_values(connection, column, before)
             store.replace_column(connection, row)
+
+
+def _require_known_keys(connection: Connection, column: DeclaredColumn) -> None:
+    """Refuse a column whose values are under keys of another key store: this one was made in place of a lost one."""
+    numbers = {key_number(envelope) for envelope in column.sample(connection) if len(envelope) >= HEADER_SIZE} - {0}
+    if unknown := numbers - store.working_numbers(connection, numbers):
+        row = column.row
+        msg = (
+            f"{row.table_name}.{row.column_name} has values under working key {min(unknown)}, which the key store does "
+            "not have: it is another one than these values were written with; restore that one from a backup"
+        )
+        raise KeyStoreError(msg, key_number=min(unknown), area=row.area)
 
 
 def _require_no_values(connection: Connection, column: DeclaredColumn, before: store.ColumnRow) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord
+from sa_keyvault.ledger import MEMBERSHIP, Event, InstallationRecord, StoreRecord
 from sa_keyvault.store.access import execute, values_of
 from sa_keyvault.store.schema import event_table, installation_table, store_table
 
@@ -12,10 +12,13 @@ __all__ = [
     "add_event",
     "add_installation",
     "add_store",
+    "births",
     "delete_installation",
     "events",
     "installations",
     "link_events",
+    "link_of",
+    "membership_events",
     "replace_installation",
     "replace_store",
     "store_record",
@@ -86,6 +89,28 @@ def link_events(connection: Connection, events: Sequence[Event]) -> None:
     rows = [{"event_id": event.id, "new_number": event.number, "new_link": event.link} for event in events]
     if rows:
         execute(connection, statement, rows)
+
+
+def membership_events(connection: Connection) -> list[Event]:
+    """Return the linked events that say which installation keys open the store, in order."""
+    statement = select(event_table).where(event_table.c.number.is_not(None), event_table.c.action.in_(MEMBERSHIP))
+    return [Event(**row) for row in execute(connection, statement.order_by(event_table.c.number)).mappings()]
+
+
+def births(connection: Connection, numbers: Sequence[int]) -> list[Event]:
+    """Return the events of the creation of working keys."""
+    subjects = [str(number) for number in numbers]
+    if not subjects:
+        return []
+    statement = select(event_table).where(
+        event_table.c.action == "working-key-created", event_table.c.subject.in_(subjects)
+    )
+    return [Event(**row) for row in execute(connection, statement).mappings()]
+
+
+def link_of(connection: Connection, number: int) -> str | None:
+    """Return the link of the event with that place in the chain."""
+    return execute(connection, select(event_table.c.link).where(event_table.c.number == number)).scalar()
 
 
 def events(connection: Connection) -> Iterator[Event]:

@@ -19,6 +19,7 @@ from sa_keyvault import (
     KeyRing,
     KeyStateError,
     KeyStoreError,
+    Provisioning,
     store,
 )
 from sa_keyvault import administration as administer
@@ -103,6 +104,16 @@ def test_states_are_changed_for_both(
     with joined.begin() as connection:
         administer.remove_master(connection, both, former)
     assert read(url, make_ring(), make_engine) == read(url, KeyRing(other_key), make_engine) == EMAIL
+
+
+@pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
+def test_start_goes_on_where_a_master_key_is_due(
+    joined: Engine, url: URL, make_ring: RingMaker, make_engine: EngineMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a new master key could not be signed for both, a server starts with the old one, and logs it."""
+    ring = make_ring(provisioning=Provisioning(master="3des"))
+    assert read(url, ring, make_engine) == EMAIL
+    assert any("a new master key is due" in record.getMessage() for record in caplog.records)
 
 
 def test_key_that_joins_opens_disabled_and_removed_masters(

@@ -13,7 +13,10 @@ from support.models import Base, Claimant
 
 from sa_keyvault import ConfigurationError, InstallationKey, KeyRecordError, KeyRing, KeyStoreError, store
 from sa_keyvault import administration as administer
-from sa_keyvault.keyring import Identity
+from sa_keyvault.installation import sign_store
+from sa_keyvault.keyring import Identity, load_keys
+from sa_keyvault.records import new_working
+from sa_keyvault.suites import AES_256_GCM
 
 EVENTS = store.tables.tables["keyvault_event"]
 
@@ -132,6 +135,67 @@ def test_anchor_of_another_store(
         start(other, make_ring(anchor=tmp_path / "anchor.json"), make_engine)
 
 
+def test_forked_history_is_noticed_by_the_anchor(
+    application: Engine,
+    plain: Engine,
+    url: URL,
+    admin: KeyRing,
+    make_ring: RingMaker,
+    make_engine: EngineMaker,
+    tmp_path: Path,
+) -> None:
+    """An old store on which operations went on until it had a greater version is refused all the same (R-28)."""
+    before, anchor = contents(plain), tmp_path / "anchor.json"
+    with plain.begin() as connection:
+        administer.rotate_area(connection, admin, "identities")
+    start(url, make_ring(anchor=anchor), make_engine)
+    put_back(plain, before, tuple(store.tables.tables))
+    for _ in range(3):
+        with plain.begin() as connection:
+            administer.rotate_master(connection, admin)
+    with pytest.raises(KeyStoreError, match=r"has another audit event number \d+ than the anchor"):
+        start(url, make_ring(anchor=anchor), make_engine)
+
+
+def test_server_that_cannot_refresh_stops(
+    disabled: dict[str, list[dict[str, Any]]], application: Engine, plain: Engine
+) -> None:
+    """Spoiling the store does not keep a disabled key alive: a server that cannot refresh refuses every statement."""
+    with plain.begin() as connection:
+        connection.execute(update(store.tables.tables["keyvault_store"]).values(digest="0" * 64))
+    for _ in range(5):
+        with Session(application) as session, pytest.raises((KeyRecordError, KeyStoreError)):
+            session.scalars(select(Claimant.voice_model)).all()
+
+
+def test_store_that_was_made_in_place_of_a_lost_one(
+    application: Engine, plain: Engine, url: URL, make_ring: RingMaker, make_engine: EngineMaker
+) -> None:
+    """A store that was made without the models beside values of another one is refused as soon as they are declared."""
+    store.tables.drop_all(plain)
+    ring = make_ring()
+    engine = make_engine(url, ring)
+    ring.initialize(engine)
+    with pytest.raises(KeyStoreError, match="which the key store does not have: it is another one"):
+        ring.initialize(engine, Base.metadata)
+
+
+def test_forged_key_is_not_taken_over(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """A working key that somebody made with a former master key is not wrapped anew: nobody has signed its birth."""
+    with plain.connect() as connection:
+        (master,) = load_keys(connection, admin.identity).masters()
+    with plain.begin() as connection:
+        administer.rotate_master(connection, admin)
+    forged = new_working(master.record, master.require_secret(), "identities", AES_256_GCM)
+    with plain.begin() as connection:
+        store.add_working(connection, forged)
+    with plain.begin() as connection:
+        administer.rotate_area(connection, admin, "models")
+    with plain.connect() as connection:
+        (found,) = store.working(connection, [forged.number])
+    assert found == forged
+
+
 # -- audit -------------------------------------------------------------------------------------------------------------
 
 
@@ -232,3 +296,49 @@ def test_events_in_passing_are_linked_by_the_next_operation(application: Engine,
 def test_delay_is_a_timedelta(make_ring: RingMaker) -> None:
     """The removal delay is given as a timedelta, 24 hours by default."""
     assert make_ring().settings.removal_delay == timedelta(hours=24)
+
+
+def test_forged_installation_is_no_member(lived: Engine, admin: KeyRing) -> None:
+    """A row of an attacker's installation key stops no operation, and makes none of its events trusted."""
+    attacker = InstallationKey.generate()
+    with lived.begin() as connection:
+        record = store.store_record(connection)
+        assert record is not None
+        store.add_installation(connection, sign_store(record, attacker, admin.identity.policy.provisioning))
+        forger = Identity(attacker, (), admin.identity.policy, "ada")
+        store.add_event(connection, forger.event(record.store_id, "working-key-created", "5"))
+    with lived.begin() as connection:
+        administer.rotate_area(connection, admin, "models")
+    with lived.connect() as connection:
+        found = administer.verify_events(connection)
+        assert attacker.fingerprint not in administer.status(connection, admin).installations
+    assert ["which is not trusted" in finding for finding in found.findings] == [True]
+
+
+def test_key_that_left_signs_nothing_more(lived: Engine, admin: KeyRing) -> None:
+    """An event that a former installation key signs after it has left is found; those from before are good."""
+    following = InstallationKey.generate()
+    with lived.begin() as connection:
+        administer.add_installation(connection, admin, following)
+    new_admin = KeyRing(following)
+    with lived.begin() as connection:
+        administer.remove_installation(connection, new_admin, admin.installation_key.fingerprint)
+    assert findings(lived) == ()
+    with lived.begin() as connection:
+        record = store.store_record(connection)
+        assert record is not None
+        store.add_event(connection, admin.identity.event(record.store_id, "working-key-removed", "5"))
+    with lived.begin() as connection:
+        administer.rotate_area(connection, new_admin, "models")
+    assert ["which is not trusted" in finding for finding in findings(lived)] == [True]
+
+
+@pytest.mark.parametrize("who", ["first", "second"])
+def test_every_member_can_verify(lived: Engine, admin: KeyRing, who: str) -> None:
+    """Each installation key that opens the store is enough for the audit."""
+    second = InstallationKey.generate()
+    with lived.begin() as connection:
+        administer.add_installation(connection, admin, second)
+    key = admin.installation_key if who == "first" else second
+    with lived.connect() as connection:
+        assert administer.verify_events(connection, [key.fingerprint]).findings == ()

@@ -1,6 +1,7 @@
 """Keys over the years: every operation, its effect on a running application, and what is refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -279,6 +280,82 @@ def test_removal_without_known_columns_is_refused(
     ring.initialize(engine, Base.metadata)
     with plain.connect() as connection, pytest.raises(KeyStateError, match="1 values depend on working key"):
         administer.remove_working(connection, admin, number)
+
+
+def test_removal_beside_a_table_that_is_gone_is_refused(
+    retired: int, application: Engine, plain: Engine, admin: KeyRing
+) -> None:
+    """Where a table was renamed, its values cannot be counted, and the key stays (R-31)."""
+    with plain.begin() as connection:
+        connection.execute(text("ALTER TABLE claimant RENAME TO claimants"))
+    with plain.connect() as connection, pytest.raises(KeyStateError, match=r"in claimant\.email cannot be counted"):
+        administer.remove_working(connection, admin, retired)
+
+
+@pytest.mark.parametrize("url", ["postgresql", "mariadb"], indirect=True)
+def test_removal_beside_a_transaction_that_did_not_know(
+    application: Engine, plain: Engine, url: URL, admin: KeyRing, make_ring: RingMaker, make_engine: EngineMaker
+) -> None:
+    """A transaction that began after the key was retired, on a server that had not noticed it, is waited for, too."""
+    slow = make_ring()
+    engine = make_engine(url, slow)
+    slow.initialize(engine, Base.metadata)
+    with Session(engine) as session, session.begin():
+        session.add(Claimant(id=2, email=EMAIL))
+    with plain.begin() as connection:
+        (number,) = administer.rotate_area(connection, admin, "identities")
+    with Session(engine) as session:
+        session.add(Claimant(id=3, email=marked("late")))
+        session.flush()
+        with plain.connect() as connection, pytest.raises(KeyStateError, match="1 transactions are open that began"):
+            administer.remove_working(connection, admin, number)
+        session.commit()
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="3 values depend on working key"):
+        administer.remove_working(connection, admin, number)
+
+
+def test_caught_error_leaves_nothing_half_done(application: Engine, plain: Engine, admin: KeyRing, url: URL) -> None:
+    """Who catches the error of an operation and commits all the same has changed nothing (A-39)."""
+    (record,) = working(plain)
+    with plain.begin() as connection:
+        store.add_usage(connection, "0" * 32, str(record.number), 2**31)
+    with plain.begin() as connection:
+        for operate in OPERATIONS:
+            with pytest.raises(KeyStateError):
+                operate(connection, admin)
+    assert [one.state for one in working(plain)] == [KeyState.ACTIVE]
+    with plain.connect() as connection:
+        assert administer.status(connection, admin).store.version == 1
+    assert read(application) == (EMAIL, VOICE)
+
+
+def test_key_of_a_replaced_master_is_retired(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """A working key that a transaction made under a master key while that was replaced is retired by the next one."""
+    if plain.dialect.name == "sqlite":
+        pytest.skip("one writer at a time")
+    with plain.begin() as connection:
+        administer.rotate_area(connection, admin, "identities")
+    with Session(application) as session:
+        session.add(Claimant(id=2, email=marked("late")))
+        session.flush()
+        with plain.begin() as connection:
+            former = administer.replace_master(connection, admin).former
+        session.commit()
+    with plain.begin() as connection:
+        administer.rotate_area(connection, admin, "models")
+    states = {one.state for area in ("identities", "models") for one in working(plain, area) if one.master_id == former}
+    assert states == {KeyState.RETIRED}
+
+
+def test_broken_row_does_not_stop_administration(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """A working key whose master key or suite nobody knows is left alone by operations on others."""
+    (record,) = working(plain)
+    with plain.begin() as connection:
+        store.add_working(connection, replace(record, number=1, master_id="0" * 32))
+        store.add_working(connection, replace(record, number=2, suite="unknown"))
+    with plain.begin() as connection:
+        administer.rotate_area(connection, admin, "models")
+    assert read(application) == (EMAIL, VOICE)
 
 
 def test_removal_waits(retired: int, application: Engine, plain: Engine, make_ring: RingMaker) -> None:
