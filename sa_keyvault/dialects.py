@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RowBytes",
     "RowSymbol",
+    "RowSymbols",
     "attach_ring",
     "is_collated",
     "is_mariadb",
@@ -159,14 +160,13 @@ def symbol_kind(type_: TypeEngine[Any], dialect: Dialect | None = None) -> Symbo
     return None
 
 
-def symbol_form(columns: Iterable[Column[Any]]) -> SymbolForm:
-    """Return how the symbols of a row are written that these columns name.
+def symbol_form(types: Iterable[TypeEngine[Any]]) -> SymbolForm:
+    """Return how the symbols of a row are written that columns of these types name.
 
     A `TypeDecorator` may be another type on another database, and the form is the same on all.
     """
     plain = all(
-        not isinstance(column.type, TypeDecorator) and (kind := symbol_kind(column.type)) and not kind.is_text
-        for column in columns
+        not isinstance(type_, TypeDecorator) and (kind := symbol_kind(type_)) and not kind.is_text for type_ in types
     )
     return SymbolForm.COLON if plain else SymbolForm.LENGTH
 
@@ -241,37 +241,58 @@ class RowSymbol:
     is_equivalent: bool
 
 
+@dataclass(frozen=True)
+class RowSymbols:
+    """The symbols of a row, as they can be selected.
+
+    Attributes:
+        symbols: In order.
+        form: How they are written.
+    """
+
+    symbols: tuple[RowSymbol, ...]
+    form: SymbolForm
+
+
 class RowBytes(ColumnElement[Any]):
-    """An envelope followed by the symbols of its row, as one value of bytes."""
+    """An envelope followed by the symbols of its row, as one value of bytes.
+
+    Args:
+        envelope: The stored bytes.
+        groups: The symbols; where a row was named otherwise before, those of that time come first.
+        type_: What reads the value.
+    """
 
     inherit_cache: bool | None = True
 
-    def __init__(
-        self,
-        envelope: ColumnElement[Any],
-        symbols: tuple[RowSymbol, ...],
-        form: SymbolForm,
-        type_: TypeEngine[Any],
-    ) -> None:
+    def __init__(self, envelope: ColumnElement[Any], groups: tuple[RowSymbols, ...], type_: TypeEngine[Any]) -> None:
         self.envelope = envelope
-        self.symbols = symbols
-        self.form = form
+        self.groups = groups
         self.type = type_
 
 
-def _parts(element: RowBytes, compiler: SQLCompiler, template: str, kw: dict[str, Any]) -> tuple[str, list[Any]]:
+_Texts = list[tuple[str, SymbolKind]]
+
+
+def _parts(
+    element: RowBytes, compiler: SQLCompiler, template: str, kw: dict[str, Any]
+) -> tuple[str, list[tuple[SymbolForm, _Texts]]]:
     kw = {**kw, "within_columns_clause": False, "within_label_clause": False}
     kw.pop("add_to_result_map", None)
-    symbols = []
-    for symbol in element.symbols:
-        kind = symbol_kind(symbol.type_, compiler.dialect)
-        if kind is None:
-            msg = f"databases reformat values of type {symbol.type_!r}, so they cannot be symbols"
-            raise ConfigurationError(msg)
-        text = getattr(kind, template).format(compiler.process(symbol.expression, **kw))
-        # '' makes a symbol that fits no row: NULL would make the whole value NULL, and be read as None
-        symbols.append((f"coalesce({text}, '')" if symbol.is_equivalent else text, kind))
-    return compiler.process(element.envelope, **kw), symbols
+    groups = [
+        (group.form, [_text(symbol, compiler, template, kw) for symbol in group.symbols]) for group in element.groups
+    ]
+    return compiler.process(element.envelope, **kw), groups
+
+
+def _text(symbol: RowSymbol, compiler: SQLCompiler, template: str, kw: dict[str, Any]) -> tuple[str, SymbolKind]:
+    kind = symbol_kind(symbol.type_, compiler.dialect)
+    if kind is None:
+        msg = f"databases reformat values of type {symbol.type_!r}, so they cannot be symbols"
+        raise ConfigurationError(msg)
+    text = getattr(kind, template).format(compiler.process(symbol.expression, **kw))
+    # '' makes a symbol that fits no row: NULL would make the whole value NULL, and be read as None
+    return (f"coalesce({text}, '')" if symbol.is_equivalent else text), kind
 
 
 @compiles(RowBytes)
@@ -284,27 +305,32 @@ def _compile_other(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
 
 @compiles(RowBytes, "sqlite")
 def _compile_sqlite(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
-    envelope, symbols = _parts(element, compiler, "sqlite", kw)
-    if element.form is SymbolForm.COLON:
-        tail = " || ".join(f"':' || {text}" for text, _ in symbols)
-    else:
-        tail = " || ".join(f"{text} || ':' || {_sqlite_length(text, kind)}" for text, kind in symbols)
+    envelope, groups = _parts(element, compiler, "sqlite", kw)
+    tail = " || ".join(_sqlite_symbol(form, text, kind) for form, texts in groups for text, kind in texts)
     # the symbols are put together first, so that a large envelope is copied once
     return f"CAST({envelope} || ({tail}) AS BLOB)"
 
 
-def _sqlite_length(text: str, kind: SymbolKind) -> str:
+def _sqlite_symbol(form: SymbolForm, text: str, kind: SymbolKind) -> str:
+    if form is SymbolForm.COLON:
+        return f"':' || {text}"
     # length() counts characters of a text, and bytes of a blob
-    return f"length(CAST({text} AS BLOB))" if kind.is_text else f"length({text})"
+    length = f"length(CAST({text} AS BLOB))" if kind.is_text else f"length({text})"
+    return f"{text} || ':' || {length}"
 
 
 @compiles(RowBytes, "postgresql")
 def _compile_postgresql(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
-    envelope, symbols = _parts(element, compiler, "postgresql", kw)
-    if element.form is SymbolForm.COLON:
-        tail = " || ".join(f"':' || {text}" for text, _ in symbols)
-        return f"({envelope} || convert_to({tail}, 'UTF8'))"
-    return f"({envelope} || ({' || '.join(_postgresql_symbol(text, kind) for text, kind in symbols)}))"
+    envelope, groups = _parts(element, compiler, "postgresql", kw)
+    tail = " || ".join(_postgresql_symbols(form, texts) for form, texts in groups)
+    return f"({envelope} || {tail})" if len(groups) == 1 else f"({envelope} || ({tail}))"
+
+
+def _postgresql_symbols(form: SymbolForm, texts: _Texts) -> str:
+    if form is SymbolForm.COLON:
+        tail = " || ".join(f"':' || {text}" for text, _ in texts)
+        return f"convert_to({tail}, 'UTF8')"
+    return f"({' || '.join(_postgresql_symbol(text, kind) for text, kind in texts)})"
 
 
 def _postgresql_symbol(text: str, kind: SymbolKind) -> str:
@@ -315,9 +341,10 @@ def _postgresql_symbol(text: str, kind: SymbolKind) -> str:
 
 
 def _compile_mariadb(element: RowBytes, compiler: SQLCompiler, **kw: Any) -> str:
-    envelope, symbols = _parts(element, compiler, "mariadb", kw)
-    if element.form is SymbolForm.COLON:
-        tail = "".join(f", ':', {text}" for text, _ in symbols)
-    else:
-        tail = "".join(f", {text}, ':', LENGTH({text})" for text, _ in symbols)
+    envelope, groups = _parts(element, compiler, "mariadb", kw)
+    tail = "".join(_mariadb_symbol(form, text) for form, texts in groups for text, _ in texts)
     return f"CONCAT({envelope}{tail})"
+
+
+def _mariadb_symbol(form: SymbolForm, text: str) -> str:
+    return f", ':', {text}" if form is SymbolForm.COLON else f", {text}, ':', LENGTH({text})"

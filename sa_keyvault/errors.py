@@ -13,6 +13,7 @@ KeyVaultError                         base, never raised itself
 │   ├── EncodingError                 a value that the inner type, or a key, cannot carry; also ValueError
 │   ├── BindingError                  a symbol that cannot name the row
 │   └── UnsupportedStatementError     a statement whose rows cannot be bound
+├── ReencryptionError                 a job over a table that cannot go on
 └── DecryptionError                   base of what stops a read, never raised itself
     ├── MalformedEnvelopeError        the stored bytes are no envelope; also ValueError
     └── AuthenticationError           key, bytes or row do not fit together (on purpose one class)
@@ -21,6 +22,7 @@ KeyVaultWarning                       base, never issued itself; also UserWarnin
 ├── CertificateExpiryWarning          the installation key's certificate, or a CA's above it, expires soon
 ├── LegacyAlgorithmWarning            3DES or SHA-1 is provisioned, or still in use
 ├── PassphraseWarning                 a passphrase that the library did not make
+├── PlaintextAcceptedWarning          a column still reads values that are not encrypted
 └── PlaintextLogWarning               SQLAlchemy's log level prints decrypted rows
 
 All of them mix in `sqlalchemy.exc.DontWrapMixin`: an ordinary exception in a bind processor becomes
@@ -48,7 +50,9 @@ __all__ = [
     "LegacyAlgorithmWarning",
     "MalformedEnvelopeError",
     "PassphraseWarning",
+    "PlaintextAcceptedWarning",
     "PlaintextLogWarning",
+    "ReencryptionError",
     "UnsupportedOperatorError",
     "UnsupportedStatementError",
 ]
@@ -130,6 +134,10 @@ class UnsupportedStatementError(EncryptionError):
     """A statement whose rows cannot be bound; refused before anything is sent."""
 
 
+class ReencryptionError(KeyVaultError):
+    """A job over a table cannot go on; what it has committed is whole, and it can be run again."""
+
+
 class DecryptionError(KeyVaultError):
     """Base of what stops a read; never raised itself. Applications catch this one."""
 
@@ -156,6 +164,10 @@ class LegacyAlgorithmWarning(KeyVaultWarning):
 
 class PassphraseWarning(KeyVaultWarning):
     """A passphrase that the library did not make protects an installation key."""
+
+
+class PlaintextAcceptedWarning(KeyVaultWarning):
+    """A column still reads values that are not encrypted, which have no authenticity; said at each start."""
 
 
 class PlaintextLogWarning(KeyVaultWarning):

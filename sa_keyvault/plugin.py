@@ -22,6 +22,7 @@ from sa_keyvault.errors import (
     ConfigurationError,
     KeyVaultError,
     LegacyAlgorithmWarning,
+    PlaintextAcceptedWarning,
     PlaintextLogWarning,
 )
 from sa_keyvault.installation import EXPIRY_WARNING_DAYS, InstallationKey
@@ -169,7 +170,8 @@ class KeyRing(Ring):
         if ring_of(engine.dialect) is not self:
             msg = f"{engine!r} has another key ring; initialize that one"
             raise ConfigurationError(msg)
-        columns = [_declared(declaration) for declaration in _declarations(metadata)]
+        declarations = list(_declarations(metadata))
+        columns = [_declared(declaration) for declaration in declarations]
         lost = self._usage.lost()
 
         def work(connection: Connection) -> Any:
@@ -191,6 +193,7 @@ class KeyRing(Ring):
         self._usage.wrote(lost)
         self._use(keys)
         self._warn_of_legacy(keys.weaknesses())
+        _warn_of_plaintext(declarations)
         if days is not None and days <= EXPIRY_WARNING_DAYS:
             msg = (
                 f"the certificate of installation key {self.installation_key.fingerprint}, or one that it depends on, "
@@ -275,6 +278,20 @@ class KeyVaultPlugin(CreateEnginePlugin):
         self._ring.attach(engine)
 
 
+def _warn_of_plaintext(declarations: Iterable[Declaration]) -> None:
+    open_columns = [
+        f"{declaration.column} (until {declaration.type_.accept_plaintext_until})"
+        for declaration in declarations
+        if declaration.type_.accept_plaintext_until is not None
+    ]
+    if open_columns:
+        msg = (
+            f"values that are not encrypted are read in {', '.join(open_columns)}, and nothing shows who wrote them; "
+            "encrypt the rest (`sa-keyvault reencrypt`), then take accept_plaintext_until away"
+        )
+        warnings.warn(msg, PlaintextAcceptedWarning, stacklevel=3)
+
+
 def _read_bundle(path: Path) -> bytes:
     try:
         data = path.read_bytes()
@@ -345,4 +362,5 @@ def _declared(declaration: Declaration) -> DeclaredColumn:
         area=declaration.type_.area,
         inner_type=repr(declaration.type_.inner)[:255],
     )
-    return DeclaredColumn(row, sample)
+    former = declaration.former
+    return DeclaredColumn(row, sample, None if former is None else bytes(former.binding.label))

@@ -17,7 +17,7 @@ _FLOORS = (
     ("secret", "binding", "suites", "envelope", "codec"),
     ("states", "records", "private_file", "ledger", "installation", "store", "keyring"),
     ("dialects", "types", "statements", "door", "plugin"),
-    ("administration",),
+    ("administration", "reencryption"),
     ("cli",),
 )
 _PLACES = {name: place for place, name in enumerate(name for floor in _FLOORS for name in floor)}
@@ -138,6 +138,7 @@ def test_subpackages() -> None:
         "cli",
         "installation",
         "keyring",
+        "reencryption",
         "statements",
         "store",
         "suites",

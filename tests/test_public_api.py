@@ -1,6 +1,7 @@
 """The public face of the package: its names, its docstrings, and the parameters that SQLAlchemy looks at."""
 
 import ast
+import datetime
 import importlib
 import inspect
 import pkgutil
@@ -44,8 +45,10 @@ _NAMES = [
     "MalformedEnvelopeError",
     "PassphraseWarning",
     "Pkcs11InstallationKey",
+    "PlaintextAcceptedWarning",
     "PlaintextLogWarning",
     "Provisioning",
+    "ReencryptionError",
     "UnsupportedOperatorError",
     "UnsupportedStatementError",
     "new_passphrase",
@@ -228,29 +231,49 @@ def test_types_declare_that_they_can_be_cached(type_: type[Any]) -> None:
     assert vars(type_).get("cache_ok") is True
 
 
+_GIVEN: dict[str, Any] = {
+    "inner": String(7),
+    "area": "identities",
+    "context": "label",
+    "bind_to": ("tenant",),
+    "formerly": ("former", ("id",)),
+    "accept_plaintext_until": datetime.date(2030, 1, 1),
+}
+
+
 def test_parameters_of_encrypted() -> None:
-    """`Encrypted` has the four documented parameters, in order, with their defaults."""
-    expected = [("inner", String), ("area", "default"), ("context", None), ("bind_to", ())]
+    """`Encrypted` has the documented parameters, in order, with their defaults."""
+    expected = [
+        ("inner", String),
+        ("area", "default"),
+        ("context", None),
+        ("bind_to", ()),
+        ("formerly", None),
+        ("accept_plaintext_until", None),
+    ]
     assert expected == [(one.name, one.default) for one in _parameters(Encrypted)]
 
 
 def test_parameters_of_encrypted_are_kept() -> None:
     """`Encrypted` keeps each parameter under its own public name."""
-    inner = String(7)
-    made = Encrypted(inner, "identities", "label", ("tenant",))
-    assert {"inner": inner, "area": "identities", "context": "label", "bind_to": ("tenant",)} == {
-        one.name: getattr(made, one.name) for one in _parameters(Encrypted)
-    }
+    made = Encrypted(*_GIVEN.values())
+    assert {one.name: getattr(made, one.name) for one in _parameters(Encrypted)} == _GIVEN
 
 
 def test_statement_cache_tells_columns_apart() -> None:
     """Types with any parameter changed have different statement-cache keys, equal ones the same (DESIGN 7)."""
-    given: dict[str, Any] = {"inner": String(7), "area": "identities", "context": "label", "bind_to": ("tenant",)}
-    other: dict[str, Any] = {"inner": Integer(), "area": "models", "context": "other", "bind_to": ("tenant", "site")}
-    assert given.keys() == other.keys() == {one.name for one in _parameters(Encrypted)}
-    variants = [given, *({**given, name: value} for name, value in other.items())]
+    other: dict[str, Any] = {
+        "inner": Integer(),
+        "area": "models",
+        "context": "other",
+        "bind_to": ("tenant", "site"),
+        "formerly": ("former", ("id", "tenant")),
+        "accept_plaintext_until": datetime.date(2031, 1, 1),
+    }
+    assert _GIVEN.keys() == other.keys() == {one.name for one in _parameters(Encrypted)}
+    variants = [_GIVEN, *({**_GIVEN, name: value} for name, value in other.items())]
     keys = {Encrypted(**variant)._static_cache_key for variant in variants}
-    assert (len(variants), True) == (len(keys), Encrypted(**given)._static_cache_key in keys)
+    assert (len(variants), True) == (len(keys), Encrypted(**_GIVEN)._static_cache_key in keys)
 
 
 def test_a_keyword_only_parameter_would_drop_out() -> None:

@@ -116,6 +116,11 @@ class Ring:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
+    def active_numbers(self, area: str) -> frozenset[int]:
+        """Return the numbers of the working keys that new values of *area* are under, those not yet committed too."""
+        own = [record.number for record in list(self._uncommitted.values()) if record.area == area]
+        return frozenset([*(record.number for record in self._require_keys().active(area)), *own])
+
     def sealers(self, area: str, binding: Binding, sizes: Sequence[int], connection: Connection) -> Iterator[Sealer]:
         """Return an iterator over the sealers of plaintexts of these *sizes*, of one column, which is of *area*.
 

@@ -38,10 +38,12 @@ class DeclaredColumn:
     Attributes:
         row: What the key store remembers of it.
         sample: Returns some of its envelopes; none where there is no such table.
+        former_label: The label that some of its values may still be bound to, as bytes.
     """
 
     row: store.ColumnRow
     sample: Callable[[Connection], list[bytes]]
+    former_label: bytes | None = None
 
     def has_values(self, connection: Connection) -> bool:
         """Whether the column has an envelope in it."""
@@ -210,11 +212,12 @@ def _require_known_keys(connection: Connection, column: DeclaredColumn) -> None:
 
 def _require_no_values(connection: Connection, column: DeclaredColumn, before: store.ColumnRow) -> None:
     row = column.row
-    if (before.label, before.area) == (row.label, row.area) or not column.has_values(connection):
+    labels = (row.label, column.former_label)
+    if (before.label in labels and before.area == row.area) or not column.has_values(connection):
         return
     changed = "context (or name, or schema)" if before.label != row.label else "area"
     msg = (
         f"the {changed} of {row.table_name}.{row.column_name} was changed in the model, but the column has values "
-        f"sealed under the old one (area {before.area!r}); declare it as it was, or re-encrypt the column"
+        f"sealed under the old one (area {before.area!r}); declare it as it was, or say what it was with formerly=…"
     )
     raise ConfigurationError(msg, area=row.area)

@@ -36,14 +36,17 @@ def _keeps_row(plan: TablePlan, key: str, selected: dict[str, ColumnElement[Any]
     if isinstance(source, Null):
         return True
     try:
-        declaration, symbols = find_symbols(source)
+        declaration, groups = find_symbols(source)
     except UnsupportedStatementError:
         return False
     same_label = (declaration.binding, declaration.type_.area) == (target.declaration.binding, target.area)
+    former, known = declaration.former, target.declaration.former
+    if former is not None and (known is None or known.binding != former.binding):
+        return False
     carried = [_unlabelled(selected[name]) if name in selected else None for name in target.symbol_keys]
     return same_label and all(
         column is not None and _same_column(column, symbol.expression)
-        for column, symbol in zip(carried, symbols, strict=True)
+        for column, symbol in zip(carried, groups[-1].symbols, strict=True)
     )
 
 

@@ -68,7 +68,7 @@ class MatchedUpdates:
         chosen = select().select_from(statement.table)
         chosen = chosen.where(*statement._where_criteria).limit(self._limit + 1)
         chosen = chosen.options(*statement._with_options) if statement._with_options else chosen
-        found = read_rows(connection, plan, chosen.params(row) if row else chosen, kept, options, self._ring)
+        found = read_rows(connection, plan, chosen.params(row) if row else chosen, kept, options)
         if len(found) > self._limit:
             msg = (
                 f"an UPDATE of encrypted columns of {plan.table.fullname} matches more than {self._limit} rows, "

@@ -10,12 +10,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, LargeBinary, Select
 
 from sa_keyvault.dialects import RowBytes
-from sa_keyvault.envelope import Layouts, open_envelope
-from sa_keyvault.keyring import Ring
 from sa_keyvault.statements.locks import locked
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.stored import internal
-from sa_keyvault.types import find_symbols
+from sa_keyvault.types import bytes_reader, find_symbols
 
 __all__ = ["StoredRow", "read_rows"]
 
@@ -39,7 +37,6 @@ def read_rows(
     statement: Select[Any],
     keys: Sequence[str],
     options: Mapping[str, Any],
-    ring: Ring,
 ) -> list[StoredRow]:
     """Read and lock the rows that *statement* selects.
 
@@ -49,26 +46,21 @@ def read_rows(
         statement: A SELECT of nothing, with its criteria; the columns are added here.
         keys: Encrypted columns to open.
         options: Execution options of the caller's statement.
-        ring: The key ring.
     """
     named = {**{column.key: column for column in plan.key}, **plan.symbols}
     columns: list[ColumnElement[Any]] = [column.label(f"symbol_{key}") for key, column in named.items()]
     for key in keys:
         encrypted = plan.encrypted[key]
-        column, form = encrypted.declaration.column, encrypted.binding.form
-        columns.append(RowBytes(column, find_symbols(column)[1], form, LargeBinary()).label(f"envelope_{key}"))
+        column = encrypted.declaration.column
+        columns.append(RowBytes(column, find_symbols(column)[1], LargeBinary()).label(f"envelope_{key}"))
     chosen = locked(connection, statement.with_only_columns(*columns, maintain_column_froms=True), plan.table)
     found = connection.execute(chosen, execution_options=internal(options)).all()
     width = len(named)
-    layouts = [ring.layouts(plan.encrypted[key].area, plan.encrypted[key].binding) for key in keys]
+    readers = [bytes_reader(plan.encrypted[key].declaration, connection.dialect) for key in keys]
     return [
         StoredRow(
             symbols=dict(zip(named, row[:width], strict=True)),
-            plaintexts={key: _opened(own, stored) for key, own, stored in zip(keys, layouts, row[width:], strict=True)},
+            plaintexts={key: read(stored) for key, read, stored in zip(keys, readers, row[width:], strict=True)},
         )
         for row in found
     ]
-
-
-def _opened(layouts: Layouts, stored: bytes | None) -> bytes | None:
-    return None if stored is None else open_envelope(layouts, bytes(stored))

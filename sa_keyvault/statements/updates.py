@@ -113,7 +113,7 @@ class Updates:
         criteria = and_(*(column == symbols[key] for key, column in work.plan.symbols.items()))
         keys = [key for key in work.plan.encrypted if key not in work.values[0]]
         statement = select().select_from(work.plan.table).where(criteria)
-        rows = read_rows(work.connection, work.plan, statement, keys, work.options, self._ring)
+        rows = read_rows(work.connection, work.plan, statement, keys, work.options)
         return rows[0] if rows else None
 
 

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, String, Table, Text
 
 __all__ = [
     "column_table",
     "event_table",
     "installation_table",
+    "job_table",
     "master_table",
     "store_table",
     "tables",
@@ -101,6 +102,21 @@ working_table: Table = Table(
     Column("suite", String(32), nullable=False),
     Column("master_id", String(32), nullable=False),
     Column("wrapped", LargeBinary(256), nullable=False),
+    **_TABLE_OPTIONS,
+)
+job_table: Table = Table(
+    "keyvault_job",
+    tables,
+    Column("job_id", String(32), primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(255), nullable=False),
+    # keys of rows, as JSON; empty: from the first row, or to the last
+    Column("after", Text, nullable=False),
+    Column("until", Text, nullable=False),
+    Column("done_rows", BigInteger, nullable=False),
+    Column("is_finished", Boolean(create_constraint=False), nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("changed", String(20), nullable=False),
     **_TABLE_OPTIONS,
 )
 usage_table: Table = Table(

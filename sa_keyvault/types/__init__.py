@@ -3,7 +3,8 @@
 from sa_keyvault.types.declared import Declaration, declaration_of, encrypted_columns
 from sa_keyvault.types.encrypted import Encrypted
 from sa_keyvault.types.inner import ValueCodec, storage_length, value_codec
-from sa_keyvault.types.values import SealedValue
+from sa_keyvault.types.plaintext import is_binary, plaintext_reader, plaintext_writer, require_convertible
+from sa_keyvault.types.values import SealedValue, bytes_reader
 from sa_keyvault.types.walk import find_symbols
 
 __all__ = [
@@ -11,9 +12,14 @@ __all__ = [
     "Encrypted",
     "SealedValue",
     "ValueCodec",
+    "bytes_reader",
     "declaration_of",
     "encrypted_columns",
     "find_symbols",
+    "is_binary",
+    "plaintext_reader",
+    "plaintext_writer",
+    "require_convertible",
     "storage_length",
     "value_codec",
 ]

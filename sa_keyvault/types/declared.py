@@ -1,5 +1,7 @@
 """The declaration of an encrypted column: its arguments, its label and its symbols, and what cannot be honoured."""
 
+import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -10,8 +12,20 @@ from sa_keyvault.binding import Binding, Label
 from sa_keyvault.dialects import symbol_form, symbol_kind
 from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.types.inner import require_supported_inner
+from sa_keyvault.types.plaintext import require_readable_plaintext
 
-__all__ = ["Declaration", "EncryptedDeclaration", "declaration_of", "encrypted_columns"]
+__all__ = ["Declaration", "EncryptedDeclaration", "Former", "Formerly", "declaration_of", "encrypted_columns"]
+
+Formerly = tuple[
+    str | tuple[str, str, str] | None,
+    tuple[str | tuple[str, TypeEngine[Any]], ...],
+]
+"""How a column was bound before.
+
+First its `context`; or (schema, table, column) where it had none, the schema empty where there was none; or None
+where the label is the same. Then the columns that named the row, all of them in order, each by its name or as
+(name, type) where the type was another; none means those that name it now.
+"""
 
 _T = TypeVar("_T")
 
@@ -33,6 +47,8 @@ class EncryptedDeclaration(TypeDecorator[_T], Generic[_T]):
         area: str = "default",
         context: str | None = None,
         bind_to: tuple[str, ...] = (),
+        formerly: Formerly | None = None,
+        accept_plaintext_until: datetime.date | None = None,
     ) -> None:
         instance: TypeEngine[Any] = inner() if isinstance(inner, type) else inner
         if isinstance(instance, EncryptedDeclaration):
@@ -40,11 +56,16 @@ class EncryptedDeclaration(TypeDecorator[_T], Generic[_T]):
             raise ConfigurationError(msg)
         require_supported_inner(instance)
         _require_names(area, context, bind_to)
+        _require_formerly(formerly)
+        if accept_plaintext_until is not None:
+            require_readable_plaintext(instance)
         super().__init__(None)
         self.inner = instance
         self.area = area
         self.context = context
         self.bind_to: tuple[str, ...] = tuple(bind_to)
+        self.formerly = formerly
+        self.accept_plaintext_until = accept_plaintext_until
         self.should_evaluate_none: bool = instance.should_evaluate_none
 
     def __repr__(self) -> str:
@@ -55,6 +76,10 @@ class EncryptedDeclaration(TypeDecorator[_T], Generic[_T]):
             given.append(f"context={self.context!r}")
         if self.bind_to:
             given.append(f"bind_to={self.bind_to!r}")
+        if self.formerly is not None:
+            given.append(f"formerly={self.formerly!r}")
+        if self.accept_plaintext_until is not None:
+            given.append(f"accept_plaintext_until={self.accept_plaintext_until!r}")
         return f"{type(self).__name__}({', '.join(given)})"
 
 
@@ -71,6 +96,36 @@ def _require_names(area: str, context: str | None, bind_to: tuple[str, ...]) -> 
         raise ConfigurationError(msg)
 
 
+def _require_formerly(formerly: Formerly | None) -> None:
+    if formerly is None:
+        return
+    if not isinstance(formerly, tuple) or len(formerly) != len(("label", "symbols")):
+        msg = f"formerly={formerly!r} must be a pair: the former context, and the columns that named the row"
+        raise ConfigurationError(msg)
+    label, symbols = formerly
+    is_path = isinstance(label, tuple) and len(label) == len(("schema", "table", "column"))
+    if not (label is None or (isinstance(label, str) and label) or is_path):
+        msg = f"formerly: {label!r} must be the former context, or (schema, table, column), or None"
+        raise ConfigurationError(msg)
+    names: object = symbols
+    if isinstance(names, str) or not all(isinstance(symbol, (str, tuple)) for symbol in symbols):
+        msg = f"formerly: {symbols!r} must be a tuple of column names, or of (name, type)"
+        raise ConfigurationError(msg)
+
+
+@dataclass(frozen=True)
+class Former:
+    """How values of a column were bound before.
+
+    Attributes:
+        binding: What the envelopes had in common.
+        symbols: The columns whose values named the row, each with the type that it had.
+    """
+
+    binding: Binding
+    symbols: tuple[tuple[Column[Any], TypeEngine[Any]], ...]
+
+
 @dataclass(frozen=True)
 class Declaration:
     """An encrypted column, as its table declares it.
@@ -80,12 +135,14 @@ class Declaration:
         type_: Its type.
         binding: What its envelopes have in common.
         symbols: The columns whose values name its row: primary key, then `bind_to`.
+        former: How its values were bound before, where they may still be.
     """
 
     column: Column[Any]
     type_: EncryptedDeclaration[Any]
     binding: Binding
     symbols: tuple[Column[Any], ...]
+    former: Former | None = None
 
 
 def encrypted_columns(table: Table) -> tuple[Declaration, ...]:
@@ -110,7 +167,8 @@ def declaration_of(column: Column[Any]) -> Declaration:
     label = _label(type_, column, table)
     _require_plain(column, label)
     symbols = _symbols(type_, table, label)
-    return Declaration(column, type_, Binding(label, len(symbols), symbol_form(symbols)), symbols)
+    binding = Binding(label, len(symbols), symbol_form(symbol.type for symbol in symbols))
+    return Declaration(column, type_, binding, symbols, _former(type_, table, label, symbols))
 
 
 def _label(type_: EncryptedDeclaration[Any], column: Column[Any], table: Table) -> Label:
@@ -118,6 +176,27 @@ def _label(type_: EncryptedDeclaration[Any], column: Column[Any], table: Table) 
         return Label((type_.context,))
     # Alembic's batch mode copies a table's rows into one of this name, and renames it
     return Label((str(table.schema or ""), str(table.name).removeprefix(_BATCH_PREFIX), str(column.name)))
+
+
+def _former(
+    declared: EncryptedDeclaration[Any], table: Table, label: Label, symbols: Iterable[Column[Any]]
+) -> Former | None:
+    if declared.formerly is None:
+        return None
+    context, given = declared.formerly
+    parts = label.parts if context is None else (context,) if isinstance(context, str) else context
+    pairs = [(one, None) if isinstance(one, str) else one for one in given]
+    for name, _ in pairs:
+        if name not in table.columns:
+            msg = f"encrypted column {label} was formerly bound to {name!r}, which {table.fullname} does not have"
+            raise ConfigurationError(msg, label=str(label))
+    named = [(table.columns[name], type_ or table.columns[name].type) for name, type_ in pairs]
+    typed = tuple(named or [(symbol, symbol.type) for symbol in symbols])
+    for symbol, former_type in typed:
+        if symbol_kind(former_type) is None:
+            msg = f"encrypted column {label} was never bound to {symbol}: {former_type!r} cannot name a row"
+            raise ConfigurationError(msg, label=str(label))
+    return Former(Binding(Label(tuple(parts)), len(typed), symbol_form(kind for _, kind in typed)), typed)
 
 
 def _require_plain(column: Column[Any], label: Label) -> None:

@@ -34,6 +34,11 @@ class Encrypted(EncryptedDeclaration[_T]):
         area: Part of the application's model, with working keys of its own; at most 64 characters.
         context: Label in place of schema, table and column name, so that a rename can keep it.
         bind_to: Names of further columns of the table whose values name the row, beside its primary key.
+        formerly: How values were bound before, so that both are read: the former context, or (schema, table, column)
+            where there was none, or None for the same label; and the columns that named the row, each by name or as
+            (name, type). Until a job has rebound the values.
+        accept_plaintext_until: Until when values are read that are not encrypted yet, that day included (UTC).
+            They have no authenticity: whoever can write to the database can write such a value.
 
     Raises:
         sa_keyvault.ConfigurationError: *inner* cannot be encrypted, or another argument is not usable.

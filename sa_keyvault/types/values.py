@@ -1,5 +1,7 @@
 """What stands in for a plaintext on its way: the envelope of a parameter, and the type of a selected value."""
 
+import datetime
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -10,12 +12,15 @@ from sa_keyvault.binding import Binding, Label
 from sa_keyvault.dialects import require_supported, ring_of
 from sa_keyvault.envelope import envelope_size, reader
 from sa_keyvault.errors import AuthenticationError, KeyVaultError
+from sa_keyvault.types.declared import Declaration
 from sa_keyvault.types.inner import value_codec
+from sa_keyvault.types.plaintext import plaintext_reader
+from sa_keyvault.types.transition import transitional_reader
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.type_api import _ResultProcessorType
 
-__all__ = ["RowValue", "SealedValue"]
+__all__ = ["RowValue", "SealedValue", "bytes_reader"]
 
 
 class SealedValue:
@@ -47,22 +52,62 @@ class RowValue(UserDefinedType[Any]):
         inner: Type of the values.
         area: Area of the column.
         binding: What the column's envelopes have in common.
+        former: What they had in common before, where some may still be bound so.
+        plaintext_until: Until when values are read that are not encrypted.
     """
 
     cache_ok: bool | None = True
 
-    def __init__(self, inner: TypeEngine[Any], area: str, binding: Binding) -> None:
+    def __init__(
+        self,
+        inner: TypeEngine[Any],
+        area: str,
+        binding: Binding,
+        former: Binding | None = None,
+        plaintext_until: datetime.date | None = None,
+    ) -> None:
         self.inner = inner
         self.area = area
         self.binding = binding
+        self.former = former
+        self.plaintext_until = plaintext_until
 
     def result_processor(self, dialect: Dialect, coltype: object) -> "_ResultProcessorType[Any]":
         """Return the function that opens a selected value."""
         require_supported(dialect)
-        values = value_codec(self.inner, dialect)
-        layouts = ring_of(dialect).layouts(self.area, self.binding)
+        values, ring = value_codec(self.inner, dialect), ring_of(dialect)
         locate = partial(_located, self.area, self.binding.label)
-        return cast("_ResultProcessorType[Any]", reader(layouts, values.decode, locate, values.null))
+        open_one = partial(reader, decode=values.decode, locate=locate, null=values.null)
+        read = open_one(ring.layouts(self.area, self.binding))
+        if self.former is not None or self.plaintext_until is not None:
+            former = None if self.former is None else (self.former, open_one(ring.layouts(self.area, self.former)))
+            plain = plaintext_reader(self.inner, dialect) if _is_accepted(self.plaintext_until) else None
+            read = transitional_reader((self.binding, read), former, plain, locate)
+        return cast("_ResultProcessorType[Any]", read)
+
+
+def bytes_reader(declaration: Declaration, dialect: Dialect) -> Callable[[Any], bytes | None]:
+    """Return the function that opens a selected value of a column, and does not decode it."""
+    type_, former, ring = declaration.type_, declaration.former, ring_of(dialect)
+
+    def locate(error: KeyVaultError, _: bytes) -> KeyVaultError:
+        return error
+
+    read = reader(ring.layouts(type_.area, declaration.binding), bytes, locate)
+    if former is None and type_.accept_plaintext_until is None:
+        return read
+    before = (
+        None if former is None else (former.binding, reader(ring.layouts(type_.area, former.binding), bytes, locate))
+    )
+    encode, plain = value_codec(type_.inner, dialect).encode, plaintext_reader(type_.inner, dialect)
+    accepted = _is_accepted(type_.accept_plaintext_until)
+    return transitional_reader(
+        (declaration.binding, read), before, (lambda stored: encode(plain(stored))) if accepted else None, locate
+    )
+
+
+def _is_accepted(until: datetime.date | None) -> bool:
+    return until is not None and datetime.datetime.now(datetime.UTC).date() <= until
 
 
 def _located(area: str, label: Label, error: KeyVaultError, stored: bytes) -> KeyVaultError:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from sqlalchemy import Cast, Column, ColumnClause, ColumnElement, FromClause, Label, Null, Table, TypeCoerce
 
-from sa_keyvault.dialects import RowBytes, RowSymbol
+from sa_keyvault.dialects import RowBytes, RowSymbol, RowSymbols
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.types.declared import Declaration, EncryptedDeclaration, declaration_of
 from sa_keyvault.types.values import RowValue
@@ -25,15 +25,32 @@ def find_row(column: ColumnElement[Any]) -> ColumnElement[Any]:
     """
     if _is_filler(column):
         return column
-    declaration, symbols = find_symbols(column)
-    type_, binding = declaration.type_, declaration.binding
-    row_value = RowValue(type_.inner, type_.area, binding)
+    declaration, groups = find_symbols(column)
+    type_, former = declaration.type_, declaration.former
+    row_value = RowValue(
+        type_.inner,
+        type_.area,
+        declaration.binding,
+        None if former is None else former.binding,
+        type_.accept_plaintext_until,
+    )
     element = column.element if isinstance(column, Label) else column
-    return RowBytes(element, symbols, binding.form, row_value)
+    return RowBytes(element, groups, row_value)
 
 
-def find_symbols(column: ColumnElement[Any]) -> tuple[Declaration, tuple[RowSymbol, ...]]:
-    """Return the declaration behind *column*, and its symbols in the FROM clause that *column* belongs to."""
+def find_symbols(column: ColumnElement[Any]) -> tuple[Declaration, tuple[RowSymbols, ...]]:
+    """Return the declaration behind *column*, and its symbols in the FROM clause that *column* belongs to.
+
+    Where the row was named otherwise before, those symbols come first, as a group of their own.
+    """
+    declaration, symbols = _find(column)
+    count, former = declaration.binding.symbol_count, declaration.former
+    own = RowSymbols(symbols[:count], declaration.binding.form)
+    return declaration, (own,) if former is None else (RowSymbols(symbols[count:], former.binding.form), own)
+
+
+def _find(column: ColumnElement[Any]) -> tuple[Declaration, tuple[RowSymbol, ...]]:
+    """Return the declaration behind *column*, and the symbols that name its row and those that did before."""
     column = _unlabelled(column)
     if not isinstance(column, ColumnClause) or not isinstance(column.type, EncryptedDeclaration):
         msg = (
@@ -47,14 +64,16 @@ def find_symbols(column: ColumnElement[Any]) -> tuple[Declaration, tuple[RowSymb
         return _in_table(column, table)
     found = [
         (declaration, tuple(_outward(table, symbol, declaration) for symbol in symbols))
-        for declaration, symbols in map(find_symbols, _sources(column))
+        for declaration, symbols in map(_find, _sources(column))
     ]
     return _agreed(found)
 
 
 def _in_table(column: ColumnClause[Any], table: Table) -> tuple[Declaration, tuple[RowSymbol, ...]]:
     declaration = declaration_of(table.c[column.key])
-    return declaration, tuple(RowSymbol(symbol, symbol.type, is_equivalent=False) for symbol in declaration.symbols)
+    former = () if declaration.former is None else declaration.former.symbols
+    named = [*((symbol, symbol.type) for symbol in declaration.symbols), *former]
+    return declaration, tuple(RowSymbol(symbol, type_, is_equivalent=False) for symbol, type_ in named)
 
 
 def _sources(column: ColumnClause[Any]) -> list[ColumnElement[Any]]:

@@ -1,0 +1,296 @@
+"""One batch of a job: rows are read, opened, sealed, written and read back.
+
+Every batch is a transaction that also writes how far the job is; whatever ends the process, what is committed is
+whole, and the next run goes on behind it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Dialect, Engine, Select
+
+from sa_keyvault import store
+from sa_keyvault.dialects import ring_of
+from sa_keyvault.envelope import key_prefix
+from sa_keyvault.errors import ConfigurationError, ReencryptionError
+from sa_keyvault.reencryption.changes import ColumnChange, TableChange
+from sa_keyvault.reencryption.converting import Block, Converter, Row
+from sa_keyvault.reencryption.rowkeys import RowKey
+from sa_keyvault.reencryption.walking import Walk
+from sa_keyvault.reencryption.writing import Writer
+
+__all__ = ["Batch", "Converting", "Pace", "Unreadable"]
+
+_GROWTH = 4
+_FIRST_BATCH = 64  # rows; how large they are is known after the first batch
+_BATCH_BYTES = 8 * 2**20  # values of one batch, at most, in about
+_KEYS = 500  # in one SELECT; SQLite allows 999 parameters in old builds, and a key may have several columns
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a job goes.
+
+    Attributes:
+        batch_size: How many rows one transaction writes at most; fewer where their values are large.
+        rows_per_second: How many rows to write in a second at most; None: as many as there are.
+        seconds: After how long to stop, with everything kept that is done; None: at the end.
+        part_size: How many rows a part of the table has, which one worker at a time is at.
+        unreadable_limit: How many values that do not open are passed over and reported before the job stops.
+    """
+
+    batch_size: int = 10_000
+    rows_per_second: float | None = None
+    seconds: float | None = None
+    part_size: int = 50_000
+    unreadable_limit: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what is not usable.
+
+        Raises:
+            sa_keyvault.ConfigurationError: A number is out of range.
+        """
+        least_of = {"batch_size": 1, "rows_per_second": 0.001, "seconds": 0, "part_size": 1, "unreadable_limit": 0}
+        for name, least in least_of.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                msg = f"{name}={value!r} must be at least {least}"
+                raise ConfigurationError(msg)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A value that does not open; it stays as it is.
+
+    Attributes:
+        column: Key of the column.
+        key: Primary key of its row, as the driver hands it out.
+        reason: What is wrong.
+    """
+
+    column: str
+    key: RowKey
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of a batch.
+
+    Attributes:
+        last: The last key of it; None where there was no row.
+        rows: How many rows were written, or would have been.
+    """
+
+    last: RowKey | None
+    rows: int
+
+
+class Converting:
+    """Converts the rows of one table, batch by batch.
+
+    Args:
+        bind: The engine, which gives each batch a transaction of its own; or a connection, all in its transaction.
+        change: What to do.
+        on_unreadable: Called with the values of a batch that do not open, before it is written; may raise.
+    """
+
+    def __init__(
+        self,
+        bind: Engine | Connection,
+        change: TableChange,
+        on_unreadable: Callable[[Sequence[Unreadable]], None],
+    ) -> None:
+        self._bind = bind
+        self._on_unreadable = on_unreadable
+        self._ring = ring_of(bind.dialect)
+        self._change = change
+        self._walk = Walk(change)
+        self._converters = [Converter(column, self._walk, self._ring, bind.dialect) for column in change.columns]
+        with self.transaction() as connection:
+            self._writer = Writer(
+                connection, change.table, [column.name for column in change.columns], self._walk.columns
+            )
+        self._size = _FIRST_BATCH
+        self._cache: dict[Any, Any] = {}
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Enter a transaction of the engine, or the one of the connection."""
+        if isinstance(self._bind, Connection):
+            yield self._bind
+            return
+        with self._bind.begin() as connection:
+            yield connection
+
+    def active(self) -> dict[str, frozenset[int]]:
+        """Return the numbers of the keys that values may stay under, by area."""
+        areas = {tie.area for column in self._change.columns for tie in column.ties}
+        return {area: self._ring.active_numbers(area) for area in areas}
+
+    def remaining(self) -> int:
+        """Return how many rows are to be written, as far as the key numbers tell."""
+        with self.transaction() as connection:
+            self._ring.before_statement(connection)
+            return int(self._select(connection, self._walk.count(self.active())).scalar_one())
+
+    @property
+    def dialect(self) -> Dialect:
+        """Of the engine."""
+        return self._bind.dialect
+
+    def lookalikes(self, column: ColumnChange) -> int:
+        """Return how many values of a column begin as an envelope does, under no key of its area."""
+        with self.transaction() as connection:
+            known = [record.number for record in store.working_in_area(connection, column.ties[0].area)]
+            return int(self._select(connection, self._walk.lookalikes(column, known)).scalar_one())
+
+    def ends(self, size: int) -> list[RowKey]:
+        """Return the keys at which parts of *size* rows end."""
+        with self.transaction() as connection:
+            return self._rows(connection, self._walk.ends(size))
+
+    def examine(self, after: RowKey | None, until: RowKey | None, pace: Pace) -> Batch:
+        """Open the next rows, and write nothing."""
+        block = self._read(after, until, pace)
+        self._size *= _GROWTH
+        return Batch(self._last(block), len(self._open(block)[0]))
+
+    def convert(
+        self,
+        after: RowKey | None,
+        until: RowKey | None,
+        pace: Pace,
+        note: Callable[[Connection, RowKey, int], None],
+    ) -> Batch:
+        """Convert the next rows.
+
+        Args:
+            after: The last key that was done; None at the start.
+            until: The last key of the part; None: to the end.
+            pace: How many rows at most.
+            note: Called in the transaction that writes, with the last key and the number of rows.
+
+        Raises:
+            sa_keyvault.ReencryptionError: What was written does not read back, or others write all the while.
+        """
+        block = self._read(after, until, pace)
+        last, written = self._last(block), 0
+        if last is None:
+            return Batch(None, 0)
+        for _ in range(_ATTEMPTS):
+            chosen, plaintexts = self._open(block)
+            with self.transaction() as connection:
+                missed, count = self._write(connection, chosen, plaintexts)
+                written += count
+                if not missed:
+                    note(connection, last, written)
+            if not missed:
+                return Batch(last, written)
+            # another wrote these rows since they were read: what it wrote counts
+            block = self._read_again(missed)
+        msg = f"{len(block)} rows of {self._change.table.fullname} are written too often; run the job again"
+        raise ReencryptionError(msg)
+
+    def _read(self, after: RowKey | None, until: RowKey | None, pace: Pace) -> Block:
+        size = min(self._size, pace.batch_size)
+        with self.transaction() as connection:
+            self._ring.before_statement(connection)
+            return Block(self._rows(connection, self._walk.batch(after, until, self.active(), size)))
+
+    def _read_again(self, keys: Sequence[RowKey]) -> Block:
+        with self.transaction() as connection:
+            return Block(self._rows_with(connection, keys))
+
+    def _open(self, block: Block) -> tuple[Block, list[list[bytes | None]]]:
+        """Return the rows that are to be written, and the plaintexts of each column, None where a value stays."""
+        current = {area: frozenset(map(key_prefix, numbers)) for area, numbers in self.active().items()}
+        columns = []
+        for converter in self._converters:
+            opened, unread = converter.open(block, current[converter.area])
+            columns.append(opened)
+            if unread:
+                name = converter.change.name
+                self._on_unreadable([Unreadable(name, self._key(row), str(reason)) for row, reason in unread])
+        selectors = [any(one is not None for one in values) for values in zip(*columns, strict=True)]
+        if all(selectors):
+            return block, columns
+        return block.chosen(selectors), [list(compress(column, selectors)) for column in columns]
+
+    def _write(
+        self, connection: Connection, block: Block, plaintexts: Sequence[Sequence[bytes | None]]
+    ) -> tuple[list[RowKey], int]:
+        """Write rows and read them back; return the keys of those that others wrote meanwhile, and how many it wrote.
+
+        Raises:
+            sa_keyvault.ReencryptionError: The database has stored something else than was written.
+        """
+        if not block.rows:
+            return [], 0
+        width, first = self._walk.key_count, self._converters[0].value_at
+        keys, old = block.columns[:width], block.columns[first:]
+        new = [
+            converter.convert(opened, block, connection)
+            for converter, opened in zip(self._converters, plaintexts, strict=True)
+        ]
+        count, returned = self._writer.write(connection, keys, old, new)
+        # an envelope that is stored as it was sealed, beside the symbols that it was sealed for, opens
+        expected = list(zip(*block.columns[:first], *new, strict=True))
+        missed = self._missed(connection, expected, returned)
+        if count + len(missed) > len(expected):
+            msg = (
+                f"{count + len(missed) - len(expected)} rows of {self._change.table.fullname} do not read back as they "
+                "were written (a trigger, or a column that is too short); nothing of this batch is kept"
+            )
+            raise ReencryptionError(msg)
+        self._adapt(old, len(block))
+        return missed, count
+
+    def _missed(self, connection: Connection, expected: Sequence[Row], returned: Sequence[Row] | None) -> list[RowKey]:
+        """Return the keys of the rows that are there and are not as expected; those that are gone were deleted."""
+        if returned is None:
+            first, last = self._key(expected[0]), self._key(expected[-1])
+            # in one go where few others are between them
+            returned = self._rows(connection, self._walk.between(first, last, 2 * len(expected)))
+        if returned == expected:
+            return []
+        wanted = {self._key(row): row for row in expected}
+        stored = {self._key(row): row for row in returned}
+        others = [key for key in wanted if key not in stored]
+        stored |= {self._key(row): row for row in self._rows_with(connection, others)}
+        return [key for key, row in wanted.items() if key in stored and stored[key] != row]
+
+    def _adapt(self, old: Sequence[Sequence[Any]], count: int) -> None:
+        """Make batches larger, until their values are as many bytes as a transaction shall have."""
+        size = sum(len(value) for column in old for value in column if isinstance(value, (str, bytes)))
+        self._size = max(1, min(self._size * _GROWTH, _BATCH_BYTES * count // max(1, size)))
+
+    def _rows_with(self, connection: Connection, keys: Sequence[RowKey]) -> list[Row]:
+        found: list[Row] = []
+        for start in range(0, len(keys), _KEYS):
+            found += self._rows(connection, self._walk.by_keys(keys[start : start + _KEYS]))
+        return found
+
+    def _rows(self, connection: Connection, statement: Select[Any]) -> list[Row]:
+        """Return the rows as the driver hands them out: they have no types, and there are many."""
+        result = self._select(connection, statement)
+        cursor: Any = result.cursor
+        found = list(cursor.fetchall())
+        result.close()
+        return found
+
+    def _select(self, connection: Connection, statement: Select[Any]) -> CursorResult[Any]:
+        # a cache of its own: what the symbols of a row are is no part of a statement's cache key
+        options = {"stream_results": False, store.INTERNAL: True, "compiled_cache": self._cache}
+        return connection.execute(statement, execution_options=options)
+
+    def _last(self, block: Block) -> RowKey | None:
+        return self._key(block.rows[-1]) if block.rows else None
+
+    def _key(self, row: Row) -> RowKey:
+        return row[: self._walk.key_count]

@@ -1,0 +1,183 @@
+"""What is to be stored in place of what is stored: opens values as they are bound now, or reads them as they were."""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import compress
+from typing import Any
+
+from sqlalchemy import Connection, Dialect
+
+from sa_keyvault.envelope import FORMAT, reader
+from sa_keyvault.errors import (
+    AuthenticationError,
+    DecryptionError,
+    KeyNotFoundError,
+    KeyVaultError,
+    MalformedEnvelopeError,
+)
+from sa_keyvault.keyring import Ring
+from sa_keyvault.reencryption.changes import ColumnChange
+from sa_keyvault.reencryption.walking import Walk
+from sa_keyvault.types import plaintext_reader, plaintext_writer, value_codec
+
+__all__ = ["Block", "Converter", "Row", "Unread"]
+
+_FORMAT = bytes([FORMAT])
+_PREFIX = slice(5)  # format and key number
+
+Row = tuple[Any, ...]
+
+
+class Block:
+    """Rows as the driver hands them out, and the same by columns: loops over columns are quick.
+
+    Args:
+        rows: As `Walk` selects them.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
+        self.columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def chosen(self, selectors: Iterable[bool]) -> "Block":
+        """Return the rows at the places that are true."""
+        return Block(list(compress(self.rows, selectors)))
+
+
+Unread = tuple[Row, KeyVaultError]
+"""A row whose value does not open, and why."""
+
+
+class Converter:
+    """Opens and seals the values of one column.
+
+    Args:
+        change: What is done to it.
+        walk: Where in a row is what.
+        ring: The key ring.
+        dialect: Of the engine.
+    """
+
+    def __init__(self, change: ColumnChange, walk: Walk, ring: Ring, dialect: Dialect) -> None:
+        values = value_codec(change.declaration.type_.inner, dialect)
+        self.change = change
+        self.value_at: int = walk.value_at(change)
+        self.symbols_at: int = walk.symbols_at(change, 0)
+        self._ring = ring
+        self._ties = [
+            (walk.symbols_at(change, number), reader(ring.layouts(tie.area, tie.binding), bytes, _as_it_is))
+            for number, tie in enumerate(change.ties)
+        ]
+        self._read_plain: Callable[[Any], bytes | None] | None = None
+        if change.before is not None:
+            read, encode = plaintext_reader(change.before, dialect), values.encode
+            self._read_plain = lambda stored: encode(read(stored))
+        self._write_plain: Callable[[bytes], Any] | None = None
+        if change.after is not None:
+            write, decode = plaintext_writer(change.after, dialect), values.decode
+            self._write_plain = lambda plaintext: write(decode(plaintext))
+
+    @property
+    def _is_plain_work(self) -> bool:
+        """Whether all values are envelopes that are bound in one way, and to be sealed again."""
+        return len(self._ties) == 1 and self._read_plain is None and self._write_plain is None
+
+    @property
+    def area(self) -> str:
+        """Area of the working keys that seal its values."""
+        return self.change.ties[0].area
+
+    def open(self, block: Block, current: frozenset[bytes]) -> tuple[list[bytes | None], list[Unread]]:
+        """Return the plaintext of this column in each row, None where it may stay as it is; and those that do not open.
+
+        Args:
+            block: The rows.
+            current: What envelopes begin with that are under an active key.
+        """
+        if self._is_plain_work:
+            opened = self._open_all(block, current)
+            if opened is not None:
+                return opened, []
+        plaintexts: list[bytes | None] = []
+        unread: list[Unread] = []
+        for row in block.rows:
+            try:
+                plaintexts.append(self._open(row, current))
+            except (DecryptionError, KeyNotFoundError) as error:
+                plaintexts.append(None)
+                unread.append((row, error.with_traceback(None)))
+        return plaintexts, unread
+
+    def _open_all(self, block: Block, current: frozenset[bytes]) -> list[bytes | None] | None:
+        """Open envelopes and nothing else, as nearly all are; None where one of them is not like the others."""
+        ((at, read),) = self._ties
+        pairs = zip(block.columns[self.value_at], block.columns[at], strict=True)
+        try:
+            return [
+                None if stored is None or stored[_PREFIX] in current else read(stored + symbols)
+                for stored, symbols in pairs
+            ]
+        except (DecryptionError, KeyNotFoundError, TypeError):
+            return None
+
+    def _open(self, row: Row, current: frozenset[bytes]) -> bytes | None:
+        stored = row[self.value_at]
+        if stored is None:
+            return None
+        if type(stored) is not bytes and isinstance(stored, (bytearray, memoryview)):
+            stored = bytes(stored)
+        if type(stored) is bytes and stored[:1] == _FORMAT:
+            return self._open_envelope(stored, row, current)
+        if self._write_plain is not None:
+            return None
+        if self._read_plain is not None:
+            return self._read_plain(stored)
+        msg = f"{len(stored)} stored bytes are no envelope"
+        raise MalformedEnvelopeError(msg, size=len(stored))
+
+    def _open_envelope(self, stored: bytes, row: Row, current: frozenset[bytes]) -> bytes | None:
+        may_stay = stored[_PREFIX] in current and self._write_plain is None
+        if may_stay and len(self._ties) == 1:
+            return None
+        try:
+            plaintext: bytes = self._ties[0][1](stored + as_bytes(row[self.symbols_at]))
+        except AuthenticationError:
+            if len(self._ties) == 1:
+                raise
+        else:
+            return None if may_stay else plaintext
+        return self._open_former(stored, row)
+
+    def _open_former(self, stored: bytes, row: Row) -> bytes:
+        *others, last = self._ties[1:]
+        for at, read in others:
+            try:
+                return bytes(read(stored + as_bytes(row[at])))
+            except AuthenticationError:
+                continue
+        at, read = last
+        return bytes(read(stored + as_bytes(row[at])))
+
+    def convert(self, plaintexts: Sequence[bytes | None], block: Block, connection: Connection) -> list[Any]:
+        """Return what is to be stored in each row: made of its plaintext, or what is there where that is None."""
+        stored = block.columns[self.value_at]
+        if self._write_plain is not None:
+            write = self._write_plain
+            return [old if one is None else write(one) for old, one in zip(stored, plaintexts, strict=True)]
+        tie, sizes = self.change.ties[0], [len(one) for one in plaintexts if one is not None]
+        sealers = self._ring.sealers(tie.area, tie.binding, sizes, connection)
+        given = zip(stored, plaintexts, map(as_bytes, block.columns[self.symbols_at]), strict=True)
+        return [old if one is None else next(sealers)(one, symbols) for old, one, symbols in given]
+
+
+def as_bytes(value: Any) -> bytes:
+    """Return bytes that a driver hands out as another type: MariaDB's has symbols as text where no envelope is."""
+    if type(value) is bytes:
+        return value
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
+def _as_it_is(error: KeyVaultError, _: bytes) -> KeyVaultError:
+    return error

@@ -1,0 +1,204 @@
+"""Values that are not encrypted, as a database has them: in a column of their own type, or as the bytes of their text.
+
+A column that is encrypted in place becomes one of bytes first. PostgreSQL and MariaDB make bytes of the values' texts
+then (`ALTER TABLE`); SQLite leaves each value as it was.
+"""
+
+import datetime
+import decimal
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import (
+    BINARY,
+    JSON,
+    VARBINARY,
+    Boolean,
+    Date,
+    DateTime,
+    Dialect,
+    Enum,
+    Float,
+    Integer,
+    Interval,
+    LargeBinary,
+    Numeric,
+    String,
+    Time,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from sa_keyvault.errors import ConfigurationError, MalformedEnvelopeError
+
+__all__ = ["is_binary", "plaintext_reader", "plaintext_writer", "require_convertible", "require_readable_plaintext"]
+
+_BINARY = (LargeBinary, BINARY, VARBINARY)
+_TRUE = ("1", "t", "true")
+_FALSE = ("0", "f", "false")
+
+
+def is_binary(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether values of *type_* are stored as bytes by themselves."""
+    return isinstance(_stored_type(type_, dialect), _BINARY)
+
+
+def require_readable_plaintext(inner: TypeEngine[Any]) -> None:
+    """Refuse a type whose values databases round when they are selected as text.
+
+    Raises:
+        sa_keyvault.ConfigurationError: `accept_plaintext_until` cannot be honoured.
+    """
+    plain = inner
+    while isinstance(plain, TypeDecorator) and not isinstance(plain, Interval):
+        plain = plain.impl_instance
+    if isinstance(plain, (Numeric, Interval, INTERVAL)):
+        msg = (
+            f"accept_plaintext_until does not work with {inner!r}, whose values databases round when they become text; "
+            "encrypt the column while nobody writes to it"
+        )
+        raise ConfigurationError(msg)
+
+
+def require_convertible(type_: TypeEngine[Any], dialect: Dialect) -> None:
+    """Refuse a type whose values have no text that says all of them.
+
+    Raises:
+        sa_keyvault.ConfigurationError: Values of it can be neither encrypted in place nor decrypted out.
+    """
+    stored = _stored_type(type_, dialect)
+    known = (String, Enum, JSON, Uuid, Boolean, Numeric, Integer, DateTime, Date, Time, *_BINARY)
+    if isinstance(stored, known) and not isinstance(stored, (Interval, INTERVAL)):
+        return
+    msg = f"values of {type_!r} cannot be converted in place; copy them into another column with the application"
+    raise ConfigurationError(msg)
+
+
+def plaintext_reader(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any]:
+    """Return the function that makes a value of what the driver hands out.
+
+    Args:
+        type_: How the values were declared.
+        dialect: Of the engine.
+
+    Returns:
+        A function of a value as the driver hands it out of a column of *type_*, or of the bytes of its text.
+        It raises `MalformedEnvelopeError` for bytes that are no such text.
+    """
+    native = type_.dialect_impl(dialect).result_processor(dialect, None)
+    parse, is_bytes = _parser(type_, dialect), is_binary(type_, dialect)
+
+    def read(stored: Any) -> Any:
+        if is_bytes or not isinstance(stored, (bytes, bytearray, memoryview)):
+            return stored if native is None else native(stored)
+        size = len(stored)
+        try:
+            return parse(bytes(stored).decode())
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            pass
+        # outside the except clause: an error kept as context would hold the value
+        msg = f"{size} stored bytes are neither an envelope nor the text of a {type_!r}"
+        raise MalformedEnvelopeError(msg, size=size)
+
+    return read
+
+
+def plaintext_writer(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any]:
+    """Return the function that makes of a value what is to be stored in a column of bytes, to become one of *type_*.
+
+    On SQLite the value as its driver takes it; elsewhere the bytes of its text.
+    """
+    native = type_.dialect_impl(dialect).bind_processor(dialect)
+    if dialect.name == "sqlite" or is_binary(type_, dialect):
+        return lambda value: value if native is None else native(value)
+    text_of = _texts(type_, dialect)
+
+    def write(value: Any) -> Any:
+        text = text_of(value)
+        return None if text is None else text.encode()
+
+    return write
+
+
+def _stored_type(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
+    while isinstance(type_, TypeDecorator) and not isinstance(type_, Interval):
+        type_ = type_.load_dialect_impl(dialect)
+    return type_
+
+
+def _parser(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[str], Any]:
+    if isinstance(type_, TypeDecorator) and not isinstance(type_, Interval):
+        decorator, inner = type_, _parser(type_.load_dialect_impl(dialect), dialect)
+        return lambda text: decorator.process_result_value(inner(text), dialect)
+    return next((make(type_, dialect) for known, make in _PARSERS if isinstance(type_, known)), str)
+
+
+def _enum_parser(type_: Any, dialect: Dialect) -> Callable[[str], Any]:
+    to_member: Callable[[str], Any] = type_.result_processor(dialect, None)
+    return to_member
+
+
+def _json_parser(type_: Any, dialect: Dialect) -> Callable[[str], Any]:
+    load: Callable[[str], Any] = getattr(dialect, "_json_deserializer", None) or json.loads
+    return load
+
+
+def _boolean(text: str) -> bool:
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError
+
+
+_PARSERS: tuple[tuple[type[TypeEngine[Any]], Callable[[Any, Dialect], Callable[[str], Any]]], ...] = (
+    (Enum, _enum_parser),
+    (JSON, _json_parser),
+    (Uuid, lambda type_, _: uuid.UUID if type_.as_uuid else lambda text: str(uuid.UUID(text))),
+    (Numeric, lambda type_, _: decimal.Decimal if type_.asdecimal else float),
+    (Boolean, lambda *_: _boolean),
+    (Integer, lambda *_: int),
+    (DateTime, lambda *_: datetime.datetime.fromisoformat),
+    (Date, lambda *_: datetime.date.fromisoformat),
+    (Time, lambda *_: datetime.time.fromisoformat),
+)
+
+
+def _texts(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], str | None]:
+    if isinstance(type_, TypeDecorator) and not isinstance(type_, Interval):
+        decorator, inner = type_, _texts(type_.load_dialect_impl(dialect), dialect)
+
+        def write(value: Any) -> str | None:
+            bound = decorator.process_bind_param(value, dialect)
+            return None if bound is None else inner(bound)
+
+        return write
+    return next((make(type_, dialect) for known, make in _WRITERS if isinstance(type_, known)), str)
+
+
+def _enum_writer(type_: Any, dialect: Dialect) -> Callable[[Any], str]:
+    to_name: Callable[[Any], str] = type_.bind_processor(dialect)
+    return to_name
+
+
+def _json_writer(type_: Any, dialect: Dialect) -> Callable[[Any], str]:
+    dump: Callable[[Any], str] = getattr(dialect, "_json_serializer", None) or json.dumps
+    return dump
+
+
+def _uuid_writer(type_: Any, dialect: Dialect) -> Callable[[Any], str]:
+    is_native = type_.native_uuid and dialect.supports_native_uuid
+    return lambda value: str(uuid.UUID(str(value))) if is_native else uuid.UUID(str(value)).hex
+
+
+_WRITERS: tuple[tuple[type[TypeEngine[Any]], Callable[[Any, Dialect], Callable[[Any], str]]], ...] = (
+    (Enum, _enum_writer),
+    (JSON, _json_writer),
+    (Uuid, _uuid_writer),
+    (Boolean, lambda *_: lambda value: str(int(value))),
+    (Float, lambda *_: repr),
+    (DateTime, lambda *_: lambda value: str(value.isoformat(" "))),
+)
