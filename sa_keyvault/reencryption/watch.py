@@ -65,7 +65,7 @@ class Watch:
         self._started = time.monotonic()
         self._unreadable: dict[tuple[str, RowKey], Unreadable] = {}
         self._total = 0
-        self.rows = 0
+        self.rows: int = 0
 
     def begin(self, total: int) -> None:
         """Take note of how many rows are to be written."""
