@@ -35,7 +35,7 @@ clean: ## remove what the other targets made
 # the wheel as a user installs it: its types are checked there, py.typed included
 $(VENV)-wheel/.made: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-wheel
-	$(VENV)-wheel/bin/python -m pip install --quiet '.[pkcs11]'
+	$(VENV)-wheel/bin/python -m pip install --quiet '.[alembic,pkcs11]'
 	touch $@
 
 $(VENV)/.pip:

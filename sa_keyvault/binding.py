@@ -65,6 +65,16 @@ class Label:
 
     parts: tuple[str, ...]
 
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Label":
+        """Return the label that has these bytes."""
+        parts: list[str] = []
+        while data:
+            end = _LENGTH.size + _LENGTH.unpack_from(data)[0]
+            parts.append(data[_LENGTH.size : end].decode())
+            data = data[end:]
+        return cls(tuple(parts))
+
     def __bytes__(self) -> bytes:
         return length_prefixed(*(part.encode() for part in self.parts))
 

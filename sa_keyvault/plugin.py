@@ -38,11 +38,12 @@ from sa_keyvault.keyring import (
     drop_state,
     initialize,
     is_in_memory,
+    prepare,
 )
 from sa_keyvault.statements import StatementHooks
 from sa_keyvault.statements.mappers import listen_to_mappers
 from sa_keyvault.suites import Fips, Provisioning
-from sa_keyvault.types import Declaration, encrypted_columns
+from sa_keyvault.types import Declaration, encrypted_columns, type_name
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -200,6 +201,25 @@ class KeyRing(Ring):
                 f"expires in {days} days; then no server starts: have another one issued"
             )
             warnings.warn(msg, CertificateExpiryWarning, stacklevel=2)
+
+    def join(self, connection: Connection) -> None:
+        """Open the key store as part of a connection's transaction, or read it again: for migrations.
+
+        What is missing of the key store is made, and nobody else sees it before the transaction is committed; so this
+        is for a ring that serves no one else. A statement that needs a key is refused on an engine without a ring: the
+        ring is for jobs and operations.
+
+        Args:
+            connection: In a transaction, or about to begin one; the caller commits.
+
+        Raises:
+            sa_keyvault.KeyStoreError: The store is another installation's.
+            sa_keyvault.KeyRecordError: A key's record was changed outside the library.
+        """
+        require_supported(connection.dialect)
+        with store.exclusive(connection):
+            self._use(prepare(connection, self.identity, self.settings, (), {}))
+        self._engine = connection.engine
 
     def seal(self, column: Any, key: Any, value: Any) -> bytes:
         """Return the envelope of *value*, to be stored in *column* in the row that *key* names.
@@ -360,7 +380,7 @@ def _declared(declaration: Declaration) -> DeclaredColumn:
         column_name=str(column.name),
         label=bytes(declaration.binding.label),
         area=declaration.type_.area,
-        inner_type=repr(declaration.type_.inner)[:255],
+        inner_type=type_name(declaration.type_.inner),
     )
     former = declaration.former
     return DeclaredColumn(row, sample, None if former is None else bytes(former.binding.label))

@@ -18,7 +18,7 @@ _FLOORS = (
     ("states", "records", "private_file", "ledger", "installation", "store", "keyring"),
     ("dialects", "types", "statements", "door", "plugin"),
     ("administration", "reencryption"),
-    ("cli",),
+    ("cli", "migrations"),
 )
 _PLACES = {name: place for place, name in enumerate(name for floor in _FLOORS for name in floor)}
 _CRYPTOGRAPHERS = {"suites", "installation"}
@@ -138,6 +138,7 @@ def test_subpackages() -> None:
         "cli",
         "installation",
         "keyring",
+        "migrations",
         "reencryption",
         "statements",
         "store",
@@ -154,6 +155,11 @@ def test_cryptography_has_two_doors() -> None:
 def test_tokens_have_one_door() -> None:
     """Only `installation` imports pkcs11."""
     assert {part for part, _ in _outside(_IMPORTS, "pkcs11")} == {"installation"}
+
+
+def test_alembic_has_one_door() -> None:
+    """Only `migrations` imports Alembic."""
+    assert {part for part, _ in _outside(_IMPORTS, "alembic")} == {"migrations"}
 
 
 def test_sqlalchemy_begins_at_the_store() -> None:

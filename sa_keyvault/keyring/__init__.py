@@ -3,13 +3,13 @@
 from sa_keyvault.keyring.certificate import certificate_days
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, Master
-from sa_keyvault.keyring.loading import load_keys, require_store
+from sa_keyvault.keyring.loading import find_store, load_keys, require_store
 from sa_keyvault.keyring.operation import Operation, operation
 from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.private import PrivateConnection, is_in_memory
 from sa_keyvault.keyring.ring import Ring
 from sa_keyvault.keyring.settings import Settings, default_actor
-from sa_keyvault.keyring.startup import DeclaredColumn, initialize
+from sa_keyvault.keyring.startup import DeclaredColumn, initialize, prepare
 from sa_keyvault.keyring.transaction import TransactionState, drop_state, find_state, state_of
 
 __all__ = [
@@ -27,10 +27,12 @@ __all__ = [
     "default_actor",
     "drop_state",
     "find_state",
+    "find_store",
     "initialize",
     "is_in_memory",
     "load_keys",
     "operation",
+    "prepare",
     "require_store",
     "state_of",
 ]

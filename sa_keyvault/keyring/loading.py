@@ -16,7 +16,7 @@ from sa_keyvault.ledger import InstallationRecord, StoreRecord, store_digest
 from sa_keyvault.records import MasterRecord, Wrap
 from sa_keyvault.states import KeyState
 
-__all__ = ["load_keys", "require_store"]
+__all__ = ["find_store", "load_keys", "require_store"]
 
 _ATTEMPTS = 5
 
@@ -59,13 +59,18 @@ def _is_anchored(connection: Connection, anchor: Path, record: StoreRecord) -> b
     return True
 
 
+def find_store(connection: Connection) -> StoreRecord | None:
+    """Return the store's own record; None where there is no key store, or an empty one."""
+    return store.store_record(connection) if inspect(connection).has_table("keyvault_store") else None
+
+
 def require_store(connection: Connection) -> StoreRecord:
     """Return the store's own record.
 
     Raises:
         sa_keyvault.KeyStoreError: There is no key store.
     """
-    if inspect(connection).has_table("keyvault_store") and (record := store.store_record(connection)):
+    if record := find_store(connection):
         return record
     msg = "the database has no initialized key store; call ring.initialize(engine, metadata) at start-up"
     raise KeyStoreError(msg)

@@ -26,7 +26,7 @@ from sa_keyvault.records import new_id, new_master
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import Provisioning
 
-__all__ = ["DeclaredColumn", "initialize"]
+__all__ = ["DeclaredColumn", "initialize", "prepare"]
 
 _logger = logging.getLogger("sa_keyvault")
 
@@ -74,22 +74,34 @@ def initialize(
         sa_keyvault.ConfigurationError: A column with values was declared with another label or area before, or
             a key that is in use is none that the policy accepts.
     """
-    _require_utf8(connection)
     with _transaction(connection), store.exclusive(connection):
-        store.create_tables(connection)
-        if store.store_record(connection) is None:
-            _make_store(connection, identity, columns)
-        keys = load_keys(connection, identity)
-        _require_accepted(keys, identity.policy)
-        for key_id, amount in lost.items():
-            store.add_usage(connection, new_id(), key_id, amount)
-        if _needs_master(connection, keys, identity.policy.provisioning, settings) and _can_sign(connection, identity):
-            with operation(connection, identity, "start-up") as changing:
-                changing.follow_master(keys.sealing_masters()[0], identity.policy.provisioning.master_suite)
-            keys = load_keys(connection, identity)
-        _make_working(connection, keys, identity, settings, columns)
-        _remember_columns(connection, columns)
+        keys = prepare(connection, identity, settings, columns, lost)
         connection.commit()
+    return keys
+
+
+def prepare(
+    connection: Connection,
+    identity: Identity,
+    settings: Settings,
+    columns: Sequence[DeclaredColumn],
+    lost: Mapping[str, int],
+) -> KeySet:
+    """Do what `initialize` does as part of the caller's transaction, which others do not see before it is committed."""
+    _require_utf8(connection)
+    store.create_tables(connection)
+    if store.store_record(connection) is None:
+        _make_store(connection, identity, columns)
+    keys = load_keys(connection, identity)
+    _require_accepted(keys, identity.policy)
+    for key_id, amount in lost.items():
+        store.add_usage(connection, new_id(), key_id, amount)
+    if _needs_master(connection, keys, identity.policy.provisioning, settings) and _can_sign(connection, identity):
+        with operation(connection, identity, "start-up") as changing:
+            changing.follow_master(keys.sealing_masters()[0], identity.policy.provisioning.master_suite)
+        keys = load_keys(connection, identity)
+    _make_working(connection, keys, identity, settings, columns)
+    _remember_columns(connection, columns)
     return keys
 
 
@@ -98,7 +110,6 @@ def _require_utf8(connection: Connection) -> None:
     if connection.dialect.name != "sqlite":
         return
     encoding = connection.exec_driver_sql("PRAGMA encoding").scalar()
-    connection.rollback()
     if encoding != "UTF-8":
         msg = (
             f"this SQLite database has the encoding {encoding}; encrypted columns need UTF-8, so dump and load it anew"

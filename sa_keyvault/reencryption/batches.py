@@ -16,6 +16,7 @@ from sa_keyvault import store
 from sa_keyvault.dialects import ring_of
 from sa_keyvault.envelope import key_prefix
 from sa_keyvault.errors import ConfigurationError, ReencryptionError
+from sa_keyvault.keyring import Ring
 from sa_keyvault.reencryption.changes import ColumnChange, TableChange
 from sa_keyvault.reencryption.converting import Block, Converter, Row
 from sa_keyvault.reencryption.rowkeys import RowKey
@@ -98,6 +99,7 @@ class Converting:
         bind: The engine, which gives each batch a transaction of its own; or a connection, all in its transaction.
         change: What to do.
         on_unreadable: Called with the values of a batch that do not open, before it is written; may raise.
+        ring: The key ring; by default the engine's own.
     """
 
     def __init__(
@@ -105,10 +107,11 @@ class Converting:
         bind: Engine | Connection,
         change: TableChange,
         on_unreadable: Callable[[Sequence[Unreadable]], None],
+        ring: Ring | None = None,
     ) -> None:
         self._bind = bind
         self._on_unreadable = on_unreadable
-        self._ring = ring_of(bind.dialect)
+        self._ring = ring_of(bind.dialect) if ring is None else ring
         self._change = change
         self._walk = Walk(change)
         self._converters = [Converter(column, self._walk, self._ring, bind.dialect) for column in change.columns]

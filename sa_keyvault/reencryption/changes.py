@@ -52,12 +52,15 @@ class ColumnChange:
         ties: How its envelopes may be bound: first as they shall be, then as they may have been.
         before: The type of values that are not encrypted; None where there are none.
         after: The type that values shall have that are decrypted; None where they are encrypted.
+        former_type: The inner type that values were sealed as, where it was another. Nothing tells afterwards which
+            values were converted, so that is a job for one transaction.
     """
 
     declaration: Declaration
     ties: tuple[Tie, ...]
     before: TypeEngine[Any] | None = None
     after: TypeEngine[Any] | None = None
+    former_type: TypeEngine[Any] | None = None
 
     @property
     def name(self) -> str:
@@ -67,7 +70,7 @@ class ColumnChange:
     @property
     def is_rebinding(self) -> bool:
         """Whether only opening a value tells whether it is to be written."""
-        return len(self.ties) > 1
+        return len(self.ties) > 1 or self.former_type is not None
 
     def __str__(self) -> str:
         verb = "decrypt" if self.after is not None else "rebind" if self.is_rebinding else "encrypt"
@@ -93,7 +96,8 @@ class TableChange:
         """What names the job: the same for all who do the same to the same table."""
         parts = [self.table.fullname]
         for column in self.columns:
-            parts += [str(column), *map(str, column.ties), repr(column.before), repr(column.after)]
+            types = (column.before, column.after, column.former_type)
+            parts += [str(column), *map(str, column.ties), *map(repr, types)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ from sa_keyvault.errors import (
 from sa_keyvault.keyring import Ring
 from sa_keyvault.reencryption.changes import ColumnChange
 from sa_keyvault.reencryption.walking import Walk
-from sa_keyvault.types import plaintext_reader, plaintext_writer, value_codec
+from sa_keyvault.types import ValueCodec, plaintext_reader, plaintext_writer, value_codec, value_converter
 
 __all__ = ["Block", "Converter", "Row", "Unread"]
 
@@ -70,19 +70,15 @@ class Converter:
             (walk.symbols_at(change, number), reader(ring.layouts(tie.area, tie.binding), bytes, _as_it_is))
             for number, tie in enumerate(change.ties)
         ]
-        self._read_plain: Callable[[Any], bytes | None] | None = None
-        if change.before is not None:
-            read, encode = plaintext_reader(change.before, dialect), values.encode
-            self._read_plain = lambda stored: encode(read(stored))
-        self._write_plain: Callable[[bytes], Any] | None = None
-        if change.after is not None:
-            write, decode = plaintext_writer(change.after, dialect), values.decode
-            self._write_plain = lambda plaintext: write(decode(plaintext))
+        self._read_plain = _plain_reader(change, values, dialect)
+        self._write_plain = _plain_writer(change, values, dialect)
+        self._recode = _recoder(change, values, dialect)
 
     @property
     def _is_plain_work(self) -> bool:
         """Whether all values are envelopes that are bound in one way, and to be sealed again."""
-        return len(self._ties) == 1 and self._read_plain is None and self._write_plain is None
+        others = (self._read_plain, self._write_plain, self._recode)
+        return len(self._ties) == 1 and all(one is None for one in others)
 
     @property
     def area(self) -> str:
@@ -138,7 +134,7 @@ class Converter:
         raise MalformedEnvelopeError(msg, size=len(stored))
 
     def _open_envelope(self, stored: bytes, row: Row, current: frozenset[bytes]) -> bytes | None:
-        may_stay = stored[_PREFIX] in current and self._write_plain is None
+        may_stay = stored[_PREFIX] in current and self._write_plain is None and self._recode is None
         if may_stay and len(self._ties) == 1:
             return None
         try:
@@ -166,10 +162,46 @@ class Converter:
         if self._write_plain is not None:
             write = self._write_plain
             return [old if one is None else write(one) for old, one in zip(stored, plaintexts, strict=True)]
+        if self._recode is not None:
+            recode = self._recode
+            plaintexts = [None if one is None else recode(one) for one in plaintexts]
         tie, sizes = self.change.ties[0], [len(one) for one in plaintexts if one is not None]
         sealers = self._ring.sealers(tie.area, tie.binding, sizes, connection)
         given = zip(stored, plaintexts, map(as_bytes, block.columns[self.symbols_at]), strict=True)
         return [old if one is None else next(sealers)(one, symbols) for old, one, symbols in given]
+
+
+def _plain_reader(change: ColumnChange, values: ValueCodec, dialect: Dialect) -> Callable[[Any], bytes | None] | None:
+    """Return what makes the plaintext of a value that is not encrypted."""
+    if change.before is None:
+        return None
+    read, encode = plaintext_reader(change.before, dialect), values.encode
+    convert = value_converter(change.before, change.declaration.type_.inner, dialect)
+    if convert is None:
+        return lambda stored: encode(read(stored))
+    return lambda stored: encode(convert(read(stored)))
+
+
+def _plain_writer(change: ColumnChange, values: ValueCodec, dialect: Dialect) -> Callable[[bytes], Any] | None:
+    """Return what makes of a plaintext the value that is stored where it is not encrypted."""
+    if change.after is None:
+        return None
+    write, decode = plaintext_writer(change.after, dialect), values.decode
+    convert = value_converter(change.declaration.type_.inner, change.after, dialect)
+    if convert is None:
+        return lambda plaintext: write(decode(plaintext))
+    return lambda plaintext: write(convert(decode(plaintext)))
+
+
+def _recoder(change: ColumnChange, values: ValueCodec, dialect: Dialect) -> Callable[[bytes], bytes | None] | None:
+    """Return what makes of the plaintext of a value of another type the one of its own."""
+    if change.former_type is None:
+        return None
+    decode, encode = value_codec(change.former_type, dialect).decode, values.encode
+    convert = value_converter(change.former_type, change.declaration.type_.inner, dialect)
+    if convert is None:
+        return lambda plaintext: encode(decode(plaintext))
+    return lambda plaintext: encode(convert(decode(plaintext)))
 
 
 def as_bytes(value: Any) -> bytes:

@@ -7,6 +7,7 @@ from sqlalchemy.types import TypeEngine
 
 from sa_keyvault.dialects import require_supported
 from sa_keyvault.errors import ConfigurationError, ReencryptionError
+from sa_keyvault.keyring import Ring
 from sa_keyvault.reencryption.batches import Converting, Pace
 from sa_keyvault.reencryption.changes import TableChange, decrypting, encrypting, reencrypting
 from sa_keyvault.reencryption.parts import Claim, Parts
@@ -97,14 +98,22 @@ def run(
     change: TableChange,
     pace: Pace | None = None,
     on_progress: OnProgress | None = None,
+    ring: Ring | None = None,
 ) -> Report:
-    """Do what *change* says."""
+    """Do what *change* says, under keys of *ring*; by default the engine's own.
+
+    Raises:
+        sa_keyvault.ConfigurationError: Values shall be converted to another type, but not in one transaction.
+    """
+    if isinstance(bind, Engine) and any(column.former_type is not None for column in change.columns):
+        msg = "values are converted to another inner type in one transaction only; give the job a connection"
+        raise ConfigurationError(msg)
     pace = pace or Pace()
-    if isinstance(bind, Connection):
-        return _run_in_transaction(bind, change, pace, on_progress)
     watch = Watch(str(change), pace, on_progress)
-    work = Converting(bind, change, watch.note_unreadable)
+    work = Converting(bind, change, watch.note_unreadable, ring)
     begin(work, change, watch)
+    if isinstance(bind, Connection):
+        return _run_in_transaction(work, pace, watch)
     for _ in range(_ROUNDS):
         parts = Parts(work, change, pace.part_size)
         parts.begin()
@@ -179,12 +188,7 @@ def _work_on(work: Converting, parts: Parts, claim: Claim, pace: Pace, watch: Wa
         raise
 
 
-def _run_in_transaction(
-    connection: Connection, change: TableChange, pace: Pace, on_progress: OnProgress | None
-) -> Report:
-    watch = Watch(str(change), pace, on_progress)
-    work = Converting(connection, change, watch.note_unreadable)
-    begin(work, change, watch)
+def _run_in_transaction(work: Converting, pace: Pace, watch: Watch) -> Report:
     after: RowKey | None = None
     while not watch.is_over:
         batch = work.convert(after, None, pace, lambda *_: None)

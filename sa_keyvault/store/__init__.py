@@ -1,7 +1,7 @@
 """The key store: the tables that hold the keys, and every statement on them."""
 
 from sa_keyvault.store.access import INTERNAL, create_tables, exclusive, execute, is_autocommit, locked
-from sa_keyvault.store.column_rows import ColumnRow, add_column, columns, replace_column
+from sa_keyvault.store.column_rows import ColumnRow, add_column, columns, delete_column, replace_column
 from sa_keyvault.store.job_rows import (
     JobPart,
     add_parts,
@@ -62,6 +62,7 @@ __all__ = [
     "claim_part",
     "columns",
     "create_tables",
+    "delete_column",
     "delete_installation",
     "delete_job",
     "delete_wraps",

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from sa_keyvault.store.access import execute, values_of
 from sa_keyvault.store.schema import column_table
 
-__all__ = ["ColumnRow", "add_column", "columns", "replace_column"]
+__all__ = ["ColumnRow", "add_column", "columns", "delete_column", "replace_column"]
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,10 @@ def replace_column(connection: Connection, row: ColumnRow) -> None:
     key = {"schema_name": row.schema_name, "table_name": row.table_name, "column_name": row.column_name}
     same = [column_table.c[name] == bindparam(f"key_{name}", value) for name, value in key.items()]
     execute(connection, update(column_table).where(*same).values(values_of(row)))
+
+
+def delete_column(connection: Connection, key: tuple[str, str, str]) -> None:
+    """Forget a column that is encrypted no more; by schema, table and column name."""
+    names = (column_table.c.schema_name, column_table.c.table_name, column_table.c.column_name)
+    same = [name == value for name, value in zip(names, key, strict=True)]
+    execute(connection, delete(column_table).where(*same))

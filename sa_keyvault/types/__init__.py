@@ -2,8 +2,15 @@
 
 from sa_keyvault.types.declared import Declaration, declaration_of, encrypted_columns
 from sa_keyvault.types.encrypted import Encrypted
-from sa_keyvault.types.inner import ValueCodec, storage_length, value_codec
-from sa_keyvault.types.plaintext import is_binary, plaintext_reader, plaintext_writer, require_convertible
+from sa_keyvault.types.inner import ValueCodec, carried_type, storage_length, type_name, value_codec
+from sa_keyvault.types.plaintext import (
+    is_binary,
+    plaintext_reader,
+    plaintext_writer,
+    require_convertible,
+    stored_type,
+    value_converter,
+)
 from sa_keyvault.types.values import SealedValue, bytes_reader
 from sa_keyvault.types.walk import find_symbols
 
@@ -13,6 +20,7 @@ __all__ = [
     "SealedValue",
     "ValueCodec",
     "bytes_reader",
+    "carried_type",
     "declaration_of",
     "encrypted_columns",
     "find_symbols",
@@ -21,5 +29,8 @@ __all__ = [
     "plaintext_writer",
     "require_convertible",
     "storage_length",
+    "stored_type",
+    "type_name",
     "value_codec",
+    "value_converter",
 ]

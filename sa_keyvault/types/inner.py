@@ -34,7 +34,9 @@ from sa_keyvault.codec import Codec
 from sa_keyvault.envelope import max_envelope_size
 from sa_keyvault.errors import ConfigurationError
 
-__all__ = ["ValueCodec", "require_supported_inner", "storage_length", "value_codec"]
+__all__ = ["ValueCodec", "carried_type", "require_supported_inner", "storage_length", "type_name", "value_codec"]
+
+_MAX_NAME_LENGTH = 255
 
 _MAX_UTF8_SIZE = 4  # bytes per character; RFC 3629 section 3
 _DECIMAL_OVERHEAD = 16  # sign, point, leading zero, exponent
@@ -45,12 +47,14 @@ class ValueCodec:
     """Both directions of a column's values, NULL included.
 
     Attributes:
+        name: What plaintexts are encoded as; types with one name have the same.
         encode: Value to plaintext; None stands for NULL.
         decode: Plaintext to value.
         null: What NULL is loaded as.
         max_size: Size in bytes of the longest plaintext, or None where there is no bound.
     """
 
+    name: str
     encode: Callable[[Any], bytes | None]
     decode: Callable[[bytes], Any]
     null: Any
@@ -110,7 +114,7 @@ def value_codec(inner: TypeEngine[Any], dialect: Dialect) -> ValueCodec:
         return value.encode() if type(value) is str and value.isascii() else encode(value)
 
     chosen = encode_text if plain.name == codec.TEXT.name else encode
-    return ValueCodec(chosen, decode, None, _max_size(inner, plain))
+    return ValueCodec(plain.name, chosen, decode, None, _max_size(inner, plain))
 
 
 def _codec(inner: TypeEngine[Any], dialect: Dialect) -> Codec:
@@ -155,7 +159,7 @@ def _json(inner: JSON, dialect: Dialect) -> ValueCodec:
         is_null = isinstance(value, Null) or (value is None and inner.none_as_null)
         return None if is_null else plain.encode(value)
 
-    return ValueCodec(encode_or_null, plain.decode, None, None)
+    return ValueCodec(plain.name, encode_or_null, plain.decode, None, None)
 
 
 def _decorated(inner: "TypeDecorator[Any]", dialect: Dialect) -> ValueCodec:
@@ -168,7 +172,7 @@ def _decorated(inner: "TypeDecorator[Any]", dialect: Dialect) -> ValueCodec:
         return inner.process_result_value(carried.decode(plaintext), dialect)
 
     null = inner.process_result_value(carried.null, dialect)
-    return ValueCodec(encode, decode, null, carried.max_size)
+    return ValueCodec(carried.name, encode, decode, null, carried.max_size)
 
 
 def _max_size(inner: TypeEngine[Any], plain: Codec) -> int | None:
@@ -202,6 +206,18 @@ def storage_length(inner: TypeEngine[Any] | type[TypeEngine[Any]]) -> int | None
     require_supported_inner(instance)
     size = _inner_size(instance)
     return None if size is None else max_envelope_size(size)
+
+
+def carried_type(inner: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return the type that says how values are encoded: without the application's own type decorators."""
+    while isinstance(inner, TypeDecorator) and not isinstance(inner, Interval):
+        inner = inner.impl_instance
+    return inner
+
+
+def type_name(inner: TypeEngine[Any]) -> str:
+    """Return the readable name of an inner type, as the key store remembers it."""
+    return repr(carried_type(inner))[:_MAX_NAME_LENGTH]
 
 
 def _inner_size(inner: TypeEngine[Any]) -> int | None:

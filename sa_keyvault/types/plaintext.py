@@ -29,21 +29,31 @@ from sqlalchemy import (
     Time,
     Uuid,
 )
+from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sa_keyvault.errors import ConfigurationError, MalformedEnvelopeError
 
-__all__ = ["is_binary", "plaintext_reader", "plaintext_writer", "require_convertible", "require_readable_plaintext"]
+__all__ = [
+    "is_binary",
+    "plaintext_reader",
+    "plaintext_writer",
+    "require_convertible",
+    "require_readable_plaintext",
+    "stored_type",
+    "value_converter",
+]
 
-_BINARY = (LargeBinary, BINARY, VARBINARY)
+_BINARY = (LargeBinary, BINARY, VARBINARY, mysql.TINYBLOB, mysql.MEDIUMBLOB, mysql.LONGBLOB)
+_Types = type[TypeEngine[Any]] | tuple[type[TypeEngine[Any]], ...]
 _TRUE = ("1", "t", "true")
 _FALSE = ("0", "f", "false")
 
 
 def is_binary(type_: TypeEngine[Any], dialect: Dialect) -> bool:
     """Whether values of *type_* are stored as bytes by themselves."""
-    return isinstance(_stored_type(type_, dialect), _BINARY)
+    return isinstance(stored_type(type_, dialect), _BINARY)
 
 
 def require_readable_plaintext(inner: TypeEngine[Any]) -> None:
@@ -69,7 +79,7 @@ def require_convertible(type_: TypeEngine[Any], dialect: Dialect) -> None:
     Raises:
         sa_keyvault.ConfigurationError: Values of it can be neither encrypted in place nor decrypted out.
     """
-    stored = _stored_type(type_, dialect)
+    stored = stored_type(type_, dialect)
     known = (String, Enum, JSON, Uuid, Boolean, Numeric, Integer, DateTime, Date, Time, *_BINARY)
     if isinstance(stored, known) and not isinstance(stored, (Interval, INTERVAL)):
         return
@@ -123,7 +133,24 @@ def plaintext_writer(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any]
     return write
 
 
-def _stored_type(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
+def value_converter(before: TypeEngine[Any], after: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """Return the function that makes a value of one type one of the other, by its text; None where they are the same.
+
+    Type decorators are left alone: what their values are, only the application knows.
+    """
+    if isinstance(before, TypeDecorator) or isinstance(after, TypeDecorator) or before.python_type is after.python_type:
+        return None
+    text_of, parse = _texts(before, dialect), _parser(after, dialect)
+
+    def convert(value: Any) -> Any:
+        text = None if value is None else text_of(value)
+        return None if text is None else parse(text)
+
+    return convert
+
+
+def stored_type(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
+    """Return what a type decorator, or one over another, is stored as."""
     while isinstance(type_, TypeDecorator) and not isinstance(type_, Interval):
         type_ = type_.load_dialect_impl(dialect)
     return type_
@@ -154,7 +181,7 @@ def _boolean(text: str) -> bool:
     raise ValueError
 
 
-_PARSERS: tuple[tuple[type[TypeEngine[Any]], Callable[[Any, Dialect], Callable[[str], Any]]], ...] = (
+_PARSERS: tuple[tuple[_Types, Callable[[Any, Dialect], Callable[[str], Any]]], ...] = (
     (Enum, _enum_parser),
     (JSON, _json_parser),
     (Uuid, lambda type_, _: uuid.UUID if type_.as_uuid else lambda text: str(uuid.UUID(text))),
@@ -164,6 +191,7 @@ _PARSERS: tuple[tuple[type[TypeEngine[Any]], Callable[[Any, Dialect], Callable[[
     (DateTime, lambda *_: datetime.datetime.fromisoformat),
     (Date, lambda *_: datetime.date.fromisoformat),
     (Time, lambda *_: datetime.time.fromisoformat),
+    (_BINARY, lambda *_: str.encode),
 )
 
 
@@ -194,11 +222,12 @@ def _uuid_writer(type_: Any, dialect: Dialect) -> Callable[[Any], str]:
     return lambda value: str(uuid.UUID(str(value))) if is_native else uuid.UUID(str(value)).hex
 
 
-_WRITERS: tuple[tuple[type[TypeEngine[Any]], Callable[[Any, Dialect], Callable[[Any], str]]], ...] = (
+_WRITERS: tuple[tuple[_Types, Callable[[Any, Dialect], Callable[[Any], str]]], ...] = (
     (Enum, _enum_writer),
     (JSON, _json_writer),
     (Uuid, _uuid_writer),
     (Boolean, lambda *_: lambda value: str(int(value))),
     (Float, lambda *_: repr),
     (DateTime, lambda *_: lambda value: str(value.isoformat(" "))),
+    (_BINARY, lambda *_: bytes.decode),
 )

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
-__all__ = ["KeyFiles", "Outcome", "Runner", "run_command"]
+from sa_keyvault import new_passphrase
+from sa_keyvault.installation import SoftwareInstallationKey
+
+__all__ = ["KeyFiles", "Outcome", "Runner", "run_command", "write_key_files"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,15 @@ class Outcome:
 
 
 Runner = Callable[..., Outcome]
+
+
+def write_key_files(key: SoftwareInstallationKey, folder: Path) -> KeyFiles:
+    """Write an installation key to one file, and its passphrase to another."""
+    passphrase = new_passphrase()
+    key.to_file(folder / "installation.pem", passphrase)
+    (folder / "passphrase").touch(mode=0o600)
+    (folder / "passphrase").write_bytes(passphrase)
+    return KeyFiles(folder / "installation.pem", folder / "passphrase")
 
 
 def run_command(

@@ -4,20 +4,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import URL
-from support.command import KeyFiles, Outcome, Runner, run_command
+from support.command import KeyFiles, Outcome, Runner, run_command, write_key_files
 
-from sa_keyvault import new_passphrase
 from sa_keyvault.installation import SoftwareInstallationKey
 
 
 @pytest.fixture
 def key_files(installation_key: SoftwareInstallationKey, tmp_path: Path) -> KeyFiles:
     """The installation key of the run in a file, and its passphrase in another."""
-    passphrase = new_passphrase()
-    installation_key.to_file(tmp_path / "installation.pem", passphrase)
-    (tmp_path / "passphrase").touch(mode=0o600)
-    (tmp_path / "passphrase").write_bytes(passphrase)
-    return KeyFiles(tmp_path / "installation.pem", tmp_path / "passphrase")
+    return write_key_files(installation_key, tmp_path)
 
 
 @pytest.fixture
