@@ -161,7 +161,9 @@ class Converting:
     def examine(self, after: RowKey | None, until: RowKey | None, pace: Pace) -> Batch:
         """Open the next rows, and write nothing."""
         block = self._read(after, until, pace)
-        self._size *= _GROWTH
+        if not block.rows:
+            return Batch(None, 0)
+        self._adapt(block.columns[self._converters[0].value_at :], len(block))
         return Batch(self._last(block), len(self._open(block)[0]))
 
     def convert(
