@@ -18,7 +18,7 @@ from sa_keyvault.envelope import key_prefix
 from sa_keyvault.errors import ConfigurationError, ReencryptionError
 from sa_keyvault.keyring import Ring
 from sa_keyvault.reencryption.changes import ColumnChange, TableChange
-from sa_keyvault.reencryption.converting import Block, Converter, Row
+from sa_keyvault.reencryption.converting import Block, Converter, Plaintexts, Row
 from sa_keyvault.reencryption.rowkeys import RowKey
 from sa_keyvault.reencryption.walking import Walk
 from sa_keyvault.reencryption.writing import Writer
@@ -212,7 +212,7 @@ class Converting:
         with self.transaction() as connection:
             return Block(self._rows_with(connection, keys))
 
-    def _open(self, block: Block) -> tuple[Block, list[list[bytes | None]]]:
+    def _open(self, block: Block) -> tuple[Block, list[Plaintexts]]:
         """Return the rows that are to be written, and the plaintexts of each column, None where a value stays."""
         current = {area: frozenset(map(key_prefix, numbers)) for area, numbers in self.active().items()}
         columns = []
@@ -225,10 +225,10 @@ class Converting:
         selectors = [any(one is not None for one in values) for values in zip(*columns, strict=True)]
         if all(selectors):
             return block, columns
-        return block.chosen(selectors), [list(compress(column, selectors)) for column in columns]
+        return block.chosen(selectors), [Plaintexts(compress(column, selectors)) for column in columns]
 
     def _write(
-        self, connection: Connection, block: Block, plaintexts: Sequence[Sequence[bytes | None]]
+        self, connection: Connection, block: Block, plaintexts: Sequence[Plaintexts]
     ) -> tuple[list[RowKey], int]:
         """Write rows and read them back; return the keys of those that others wrote meanwhile, and how many it wrote.
 

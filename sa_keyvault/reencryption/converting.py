@@ -19,7 +19,7 @@ from sa_keyvault.reencryption.changes import ColumnChange
 from sa_keyvault.reencryption.walking import Walk
 from sa_keyvault.types import ValueCodec, plaintext_reader, plaintext_writer, value_codec, value_converter
 
-__all__ = ["Block", "Converter", "Row", "Unread"]
+__all__ = ["Block", "Converter", "Plaintexts", "Row", "Unread"]
 
 _FORMAT = bytes([FORMAT])
 _PREFIX = slice(5)  # format and key number
@@ -44,6 +44,13 @@ class Block:
     def chosen(self, selectors: Iterable[bool]) -> "Block":
         """Return the rows at the places that are true."""
         return Block(list(compress(self.rows, selectors)))
+
+
+class Plaintexts(list[bytes | None]):
+    """What a column holds in each row of a block; not shown, because tracebacks print the locals of every frame."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} plaintexts>"
 
 
 Unread = tuple[Row, KeyVaultError]
@@ -85,7 +92,7 @@ class Converter:
         """Area of the working keys that seal its values."""
         return self.change.ties[0].area
 
-    def open(self, block: Block, current: frozenset[bytes]) -> tuple[list[bytes | None], list[Unread]]:
+    def open(self, block: Block, current: frozenset[bytes]) -> tuple[Plaintexts, list[Unread]]:
         """Return the plaintext of this column in each row, None where it may stay as it is; and those that do not open.
 
         Args:
@@ -96,7 +103,7 @@ class Converter:
             opened = self._open_all(block, current)
             if opened is not None:
                 return opened, []
-        plaintexts: list[bytes | None] = []
+        plaintexts = Plaintexts()
         unread: list[Unread] = []
         for row in block.rows:
             try:
@@ -106,15 +113,15 @@ class Converter:
                 unread.append((row, error.with_traceback(None)))
         return plaintexts, unread
 
-    def _open_all(self, block: Block, current: frozenset[bytes]) -> list[bytes | None] | None:
+    def _open_all(self, block: Block, current: frozenset[bytes]) -> Plaintexts | None:
         """Open envelopes and nothing else, as nearly all are; None where one of them is not like the others."""
         ((at, read),) = self._ties
         pairs = zip(block.columns[self.value_at], block.columns[at], strict=True)
         try:
-            return [
+            return Plaintexts(
                 None if stored is None or stored[_PREFIX] in current else read(stored + symbols)
                 for stored, symbols in pairs
-            ]
+            )
         except (DecryptionError, KeyNotFoundError, TypeError):
             return None
 
@@ -156,7 +163,7 @@ class Converter:
         at, read = last
         return bytes(read(stored + as_bytes(row[at])))
 
-    def convert(self, plaintexts: Sequence[bytes | None], block: Block, connection: Connection) -> list[Any]:
+    def convert(self, plaintexts: Plaintexts, block: Block, connection: Connection) -> list[Any]:
         """Return what is to be stored in each row: made of its plaintext, or what is there where that is None."""
         stored = block.columns[self.value_at]
         if self._write_plain is not None:
@@ -166,7 +173,8 @@ class Converter:
             recode = self._recode
             plaintexts = [None if one is None else recode(one) for one in plaintexts]
         tie, sizes = self.change.ties[0], [len(one) for one in plaintexts if one is not None]
-        sealers = self._ring.sealers(tie.area, tie.binding, sizes, connection)
+        # all of them before the first plaintext is a local of the loop, which an error would keep
+        sealers = iter(list(self._ring.sealers(tie.area, tie.binding, sizes, connection)))
         given = zip(stored, plaintexts, map(as_bytes, block.columns[self.symbols_at]), strict=True)
         return [old if one is None else next(sealers)(one, symbols) for old, one, symbols in given]
 
