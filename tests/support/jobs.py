@@ -8,7 +8,6 @@ from sqlalchemy import (
     Engine,
     RowMapping,
     Table,
-    Update,
     bindparam,
     column,
     insert,
@@ -75,10 +74,12 @@ def open_values(connection: Connection, table: Table, *names: str) -> list[tuple
     return [tuple(row) for row in connection.execute(select(*(table.c[name] for name in names)).order_by(*keys))]
 
 
-def set_raw(table: Table, name: str, value: object) -> Update:
-    """Return the UPDATE of a column past the library, as raw SQL does; the caller adds the criterion."""
-    bare = clause_table(table.name, column(name), *(column(key.name) for key in table.primary_key.columns))
-    return update(bare).values({name: bindparam(None, value, type_=NullType(), unique=True)})
+def set_raw(connection: Connection, table: Table, name: str, key: object, value: object) -> None:
+    """Set a column of one row past the library, as raw SQL does."""
+    key_name = table.primary_key.columns[0].name
+    bare = clause_table(str(table.name), column(name), column(key_name))
+    stored = bindparam(None, value, type_=NullType(), unique=True)
+    connection.execute(update(bare).where(bare.c[key_name] == key).values({name: stored}))
 
 
 def kinds(connection: Connection, table: Table, name: str) -> set[str]:
