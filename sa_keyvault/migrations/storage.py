@@ -102,15 +102,19 @@ def _require_lax(connection: Connection, operation: ColumnOperation) -> None:
 
 
 def _spell_in_utf8(operations: Operations, operation: ColumnOperation) -> None:
-    """Give a column of MariaDB with texts in another character set this one: their bytes are taken as they are."""
+    """Make texts in UTF-8 of a column of MariaDB whose bytes would be something else."""
     statement = text(
-        "SELECT character_set_name FROM information_schema.columns "
+        "SELECT data_type, character_set_name FROM information_schema.columns "
         "WHERE table_schema = coalesce(:schema, database()) AND table_name = :table AND column_name = :column"
     )
     names = {"schema": operation.schema, "table": operation.table_name, "column": operation.column_name}
-    charset = operations.get_bind().execute(statement, names).scalar()
-    if charset not in (None, "utf8mb4"):
+    data_type, charset = operations.get_bind().execute(statement, names).one()
+    if data_type in _PACKED or charset not in (None, "utf8mb4"):
         _alter(operations, operation, mysql.LONGTEXT(charset="utf8mb4"), {})
+
+
+_PACKED = ("inet4", "inet6", "uuid")
+"""Types of MariaDB that become 4 or 16 bytes where all others become their texts."""
 
 
 def _alter(

@@ -191,7 +191,9 @@ class Converting:
         for _ in range(_ATTEMPTS):
             chosen, plaintexts = self._open(block)
             with self.transaction() as connection:
-                missed, count = self._write(connection, chosen, plaintexts)
+                missed, count, altered = self._write(connection, chosen, plaintexts)
+                # raised here, where no local shows a value
+                self._require_unaltered(altered)
                 written += count
                 if not missed:
                     note(connection, last, written)
@@ -229,14 +231,15 @@ class Converting:
 
     def _write(
         self, connection: Connection, block: Block, plaintexts: Sequence[Plaintexts]
-    ) -> tuple[list[RowKey], int]:
-        """Write rows and read them back; return the keys of those that others wrote meanwhile, and how many it wrote.
+    ) -> tuple[list[RowKey], int, int]:
+        """Write rows and read them back.
 
-        Raises:
-            sa_keyvault.ReencryptionError: The database has stored something else than was written.
+        Returns:
+            The keys of those that others wrote meanwhile; how many were written; and how many of these are stored
+            as something else.
         """
         if not block.rows:
-            return [], 0
+            return [], 0, 0
         width, first = self._walk.key_count, self._converters[0].value_at
         keys, old = block.columns[:width], block.columns[first:]
         new = [
@@ -247,14 +250,17 @@ class Converting:
         # an envelope that is stored as it was sealed, beside the symbols that it was sealed for, opens
         expected = list(zip(*block.columns[:first], *new, strict=True))
         missed = self._missed(connection, expected, returned)
-        if count + len(missed) > len(expected):
-            msg = (
-                f"{count + len(missed) - len(expected)} rows of {self._change.table.fullname} do not read back as they "
-                "were written (a trigger, or a column that is too short); nothing of this batch is kept"
-            )
-            raise ReencryptionError(msg)
         self._adapt(old, len(block))
-        return missed, count
+        return missed, count, max(0, count + len(missed) - len(expected))
+
+    def _require_unaltered(self, altered: int) -> None:
+        if not altered:
+            return
+        msg = (
+            f"{altered} rows of {self._change.table.fullname} do not read back as they were written (a trigger, or a "
+            "column that is too short); nothing of this batch is kept"
+        )
+        raise ReencryptionError(msg)
 
     def _missed(self, connection: Connection, expected: Sequence[Row], returned: Sequence[Row] | None) -> list[RowKey]:
         """Return the keys of the rows that are there and are not as expected; those that are gone were deleted."""

@@ -40,7 +40,7 @@ class Tie:
 
     def __str__(self) -> str:
         names = ",".join(f"{one.expression}:{one.type_!r}" for one in self.symbols.symbols)
-        return f"{self.area}|{self.binding.label}|{names}"
+        return f"{self.area}|{self.binding.label.parts!r}|{names}"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from sa_keyvault.types import ValueCodec, plaintext_reader, plaintext_writer, va
 __all__ = ["Block", "Converter", "Plaintexts", "Row", "Unread"]
 
 _FORMAT = bytes([FORMAT])
+_OTHERWISE_BOUND = (AuthenticationError, MalformedEnvelopeError)  # the latter where its key is of another area
 _PREFIX = slice(5)  # format and key number
 
 Row = tuple[Any, ...]
@@ -145,8 +146,8 @@ class Converter:
         if may_stay and len(self._ties) == 1:
             return None
         try:
-            plaintext: bytes = self._ties[0][1](stored + as_bytes(row[self.symbols_at]))
-        except AuthenticationError:
+            plaintext = self._read(0, stored, row)
+        except _OTHERWISE_BOUND:
             if len(self._ties) == 1:
                 raise
         else:
@@ -154,13 +155,16 @@ class Converter:
         return self._open_former(stored, row)
 
     def _open_former(self, stored: bytes, row: Row) -> bytes:
-        *others, last = self._ties[1:]
-        for at, read in others:
+        last = len(self._ties) - 1
+        for number in range(1, last):
             try:
-                return bytes(read(stored + as_bytes(row[at])))
-            except AuthenticationError:
+                return self._read(number, stored, row)
+            except _OTHERWISE_BOUND:
                 continue
-        at, read = last
+        return self._read(last, stored, row)
+
+    def _read(self, number: int, stored: bytes, row: Row) -> bytes:
+        at, read = self._ties[number]
         return bytes(read(stored + as_bytes(row[at])))
 
     def convert(self, plaintexts: Plaintexts, block: Block, connection: Connection) -> list[Any]:
@@ -171,7 +175,7 @@ class Converter:
             return [old if one is None else write(one) for old, one in zip(stored, plaintexts, strict=True)]
         if self._recode is not None:
             recode = self._recode
-            plaintexts = [None if one is None else recode(one) for one in plaintexts]
+            plaintexts = Plaintexts(None if one is None else recode(one) for one in plaintexts)
         tie, sizes = self.change.ties[0], [len(one) for one in plaintexts if one is not None]
         # all of them before the first plaintext is a local of the loop, which an error would keep
         sealers = iter(list(self._ring.sealers(tie.area, tie.binding, sizes, connection)))

@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import table as clause_table
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import StatementError
 from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from sa_keyvault import store
@@ -70,9 +71,14 @@ class Writer:
         columns = {f"key_{number}": column for number, column in enumerate(keys)}
         columns |= {f"old_{number}": column for number, column in enumerate(old)}
         columns |= {f"new_{number}": column for number, column in enumerate(new)}
-        if connection.dialect.name == "postgresql":
-            return self._write_arrays(connection, columns)
-        return self._write_each(connection, columns), None
+        try:
+            if connection.dialect.name == "postgresql":
+                return self._write_arrays(connection, columns)
+            return self._write_each(connection, columns), None
+        except StatementError as error:
+            # values that are not encrypted yet, or no more
+            error.hide_parameters = True
+            raise
 
     def _write_each(self, connection: Connection, columns: Mapping[str, Sequence[Any]]) -> int:
         """Write with the driver's own executemany: SQLAlchemy does not look at the parameters one by one."""

@@ -65,7 +65,7 @@ def require_readable_plaintext(inner: TypeEngine[Any]) -> None:
     plain = inner
     while isinstance(plain, TypeDecorator) and not isinstance(plain, Interval):
         plain = plain.impl_instance
-    if isinstance(plain, (Numeric, Interval, INTERVAL)):
+    if isinstance(plain, (Float, Numeric, Interval, INTERVAL)):
         msg = (
             f"accept_plaintext_until does not work with {inner!r}, whose values databases round when they become text; "
             "encrypt the column while nobody writes to it"
@@ -80,7 +80,7 @@ def require_convertible(type_: TypeEngine[Any], dialect: Dialect) -> None:
         sa_keyvault.ConfigurationError: Values of it can be neither encrypted in place nor decrypted out.
     """
     stored = stored_type(type_, dialect)
-    known = (String, Enum, JSON, Uuid, Boolean, Numeric, Integer, DateTime, Date, Time, *_BINARY)
+    known = (String, Enum, JSON, Uuid, Boolean, Float, Numeric, Integer, DateTime, Date, Time, *_BINARY)
     if isinstance(stored, known) and not isinstance(stored, (Interval, INTERVAL)):
         return
     msg = f"values of {type_!r} cannot be converted in place; copy them into another column with the application"
@@ -98,8 +98,10 @@ def plaintext_reader(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any]
         A function of a value as the driver hands it out of a column of *type_*, or of the bytes of its text.
         It raises `MalformedEnvelopeError` for bytes that are no such text.
     """
-    native = type_.dialect_impl(dialect).result_processor(dialect, None)
     parse, is_bytes = _parser(type_, dialect), is_binary(type_, dialect)
+    # elsewhere the column is one of bytes already; PostgreSQL's drivers cannot tell without the column's type
+    is_native = is_bytes or dialect.name == "sqlite"
+    native = type_.dialect_impl(dialect).result_processor(dialect, None) if is_native else None
 
     def read(stored: Any) -> Any:
         if is_bytes or not isinstance(stored, (bytes, bytearray, memoryview)):
@@ -121,9 +123,11 @@ def plaintext_writer(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any]
 
     On SQLite the value as its driver takes it; elsewhere the bytes of its text.
     """
-    native = type_.dialect_impl(dialect).bind_processor(dialect)
-    if dialect.name == "sqlite" or is_binary(type_, dialect):
+    if dialect.name == "sqlite":
+        native = type_.dialect_impl(dialect).bind_processor(dialect)
         return lambda value: value if native is None else native(value)
+    if is_binary(type_, dialect):
+        return _bound(type_, dialect, lambda *_: bytes)
     text_of = _texts(type_, dialect)
 
     def write(value: Any) -> Any:
@@ -185,6 +189,7 @@ _PARSERS: tuple[tuple[_Types, Callable[[Any, Dialect], Callable[[str], Any]]], .
     (Enum, _enum_parser),
     (JSON, _json_parser),
     (Uuid, lambda type_, _: uuid.UUID if type_.as_uuid else lambda text: str(uuid.UUID(text))),
+    (Float, lambda type_, _: decimal.Decimal if type_.asdecimal else float),
     (Numeric, lambda type_, _: decimal.Decimal if type_.asdecimal else float),
     (Boolean, lambda *_: _boolean),
     (Integer, lambda *_: int),
@@ -196,15 +201,25 @@ _PARSERS: tuple[tuple[_Types, Callable[[Any, Dialect], Callable[[str], Any]]], .
 
 
 def _texts(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], str | None]:
-    if isinstance(type_, TypeDecorator) and not isinstance(type_, Interval):
-        decorator, inner = type_, _texts(type_.load_dialect_impl(dialect), dialect)
+    def text_of(stored: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], str]:
+        return next((make(stored, dialect) for known, make in _WRITERS if isinstance(stored, known)), str)
 
-        def write(value: Any) -> str | None:
-            bound = decorator.process_bind_param(value, dialect)
-            return None if bound is None else inner(bound)
+    return _bound(type_, dialect, text_of)
 
-        return write
-    return next((make(type_, dialect) for known, make in _WRITERS if isinstance(type_, known)), str)
+
+def _bound(
+    type_: TypeEngine[Any], dialect: Dialect, make: Callable[[TypeEngine[Any], Dialect], Callable[[Any], Any]]
+) -> Callable[[Any], Any]:
+    """Return what decorators make of a value, and then the function of the type that is stored."""
+    if not isinstance(type_, TypeDecorator) or isinstance(type_, Interval):
+        return make(type_, dialect)
+    decorator, inner = type_, _bound(type_.load_dialect_impl(dialect), dialect, make)
+
+    def write(value: Any) -> Any:
+        bound = decorator.process_bind_param(value, dialect)
+        return None if bound is None else inner(bound)
+
+    return write
 
 
 def _enum_writer(type_: Any, dialect: Dialect) -> Callable[[Any], str]:
@@ -227,7 +242,6 @@ _WRITERS: tuple[tuple[_Types, Callable[[Any, Dialect], Callable[[Any], str]]], .
     (JSON, _json_writer),
     (Uuid, _uuid_writer),
     (Boolean, lambda *_: lambda value: str(int(value))),
-    (Float, lambda *_: repr),
     (DateTime, lambda *_: lambda value: str(value.isoformat(" "))),
     (_BINARY, lambda *_: bytes.decode),
 )

@@ -66,6 +66,8 @@ def _fill(url: URL, make_engine: EngineMaker, metadata: MetaData, value: Any, ro
     engine = make_engine(url)
     metadata.create_all(engine)
     with engine.begin() as connection:
+        if not rows:
+            return
         table = metadata.tables["people"]
         names = [column.name for column in table.columns if column.name not in {"id", "note"}]
         values = [{"id": number, "note": "n", **dict.fromkeys(names, value)} for number in range(rows)]
@@ -147,7 +149,7 @@ def test_new_encrypted_columns(url: URL, migrations: Migrations, make_engine: En
     metadata.tables["people"].append_column(Column("phone", Encrypted(String(20))))
     script = migrations.revise(metadata)
     assert _calls(script) == [
-        "create_keyvault", "create_table", "f", "add_column", "drop_column", "drop_table", "drop_keyvault",
+        "create_keyvault", "create_table", "add_column", "drop_column", "drop_table", "drop_keyvault",
     ]  # fmt: skip
     assert "sa.LargeBinary(length=4294967295)" in script
     assert "Encrypted" not in script
