@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from alembic.operations import Operations
-from sqlalchemy import Connection, Enum, LargeBinary, String, inspect, text
+from sqlalchemy import Connection, Enum, LargeBinary, String, Uuid, inspect, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
@@ -48,12 +48,13 @@ def become_bytes(operations: Operations, operation: ColumnOperation, existing: T
 
 def become_plain(operations: Operations, operation: ColumnOperation, wanted: TypeEngine[Any]) -> None:
     """Give a column of bytes, which are the texts of values, the type of these values."""
-    connection = operations.get_bind()
-    if connection.dialect.name == "postgresql":
+    connection, dialect = operations.get_bind(), operations.get_bind().dialect
+    if dialect.name == "postgresql":
         with _settled_texts(connection):
             _alter(operations, operation, wanted, {"postgresql_using": _from_bytes(connection, operation, wanted)})
-    elif connection.dialect.name != "sqlite":
-        if not is_binary(wanted, connection.dialect):
+    elif dialect.name != "sqlite":
+        is_taken = isinstance(stored_type(wanted, dialect), Uuid) or is_binary(wanted, dialect)
+        if not is_taken:
             # first to text and no further: these bytes are taken as they are, in the character set that is named
             _alter(operations, operation, mysql.LONGTEXT(charset="utf8mb4"), {})
         _alter(operations, operation, wanted, {})

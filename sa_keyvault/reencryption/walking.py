@@ -158,7 +158,9 @@ def _begins(value: ColumnElement[Any], prefix: bytes) -> ColumnElement[bool]:
 
 
 def _head(value: ColumnElement[Any], size: int) -> ColumnElement[Any]:
-    return type_coerce(func.substr(type_coerce(value, LargeBinary()), 1, size), LargeBinary())
+    # SQLite: a part of no bytes is NULL, which is in no list and outside of none
+    nothing = bindparam(None, b"", type_=LargeBinary(), unique=True)
+    return type_coerce(func.coalesce(func.substr(type_coerce(value, LargeBinary()), 1, size), nothing), LargeBinary())
 
 
 def _needs(column: ColumnChange, active: Mapping[str, frozenset[int]]) -> ColumnElement[bool]:

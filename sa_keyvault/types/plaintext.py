@@ -47,6 +47,8 @@ __all__ = [
 
 _BINARY = (LargeBinary, BINARY, VARBINARY, mysql.TINYBLOB, mysql.MEDIUMBLOB, mysql.LONGBLOB)
 _Types = type[TypeEngine[Any]] | tuple[type[TypeEngine[Any]], ...]
+_UUID_SIZE = 16  # bytes; RFC 9562 section 4
+_SQLITE_MAX = 2**63  # no integer of SQLite is larger
 _TRUE = ("1", "t", "true")
 _FALSE = ("0", "f", "false")
 
@@ -108,7 +110,7 @@ def plaintext_reader(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any]
             return stored if native is None else native(stored)
         size = len(stored)
         try:
-            return parse(bytes(stored).decode())
+            return parse(_text_of(bytes(stored), type_, dialect))
         except (ArithmeticError, LookupError, TypeError, ValueError):
             pass
         # outside the except clause: an error kept as context would hold the value
@@ -121,18 +123,18 @@ def plaintext_reader(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any]
 def plaintext_writer(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any]:
     """Return the function that makes of a value what is to be stored in a column of bytes, to become one of *type_*.
 
-    On SQLite the value as its driver takes it; elsewhere the bytes of its text.
+    On SQLite the value as its driver takes it; elsewhere the bytes of its text, but for MariaDB's UUID.
     """
-    if dialect.name == "sqlite":
-        native = type_.dialect_impl(dialect).bind_processor(dialect)
-        return lambda value: value if native is None else native(value)
     if is_binary(type_, dialect):
         return _bound(type_, dialect, lambda *_: bytes)
+    if dialect.name == "sqlite":
+        return _native_writer(type_, dialect)
     text_of = _texts(type_, dialect)
+    encode = (lambda text: uuid.UUID(text).bytes) if _is_raw_uuid(type_, dialect) else str.encode
 
     def write(value: Any) -> Any:
         text = text_of(value)
-        return None if text is None else text.encode()
+        return None if text is None else encode(text)
 
     return write
 
@@ -151,6 +153,45 @@ def value_converter(before: TypeEngine[Any], after: TypeEngine[Any], dialect: Di
         return None if text is None else parse(text)
 
     return convert
+
+
+def _is_raw_uuid(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Whether the database makes sixteen bytes of a UUID, not its text, and takes no other: MariaDB."""
+    stored = stored_type(type_, dialect)
+    is_native = isinstance(stored, Uuid) and stored.native_uuid and dialect.supports_native_uuid
+    return is_native and dialect.name in ("mysql", "mariadb")
+
+
+def _text_of(stored: bytes, type_: TypeEngine[Any], dialect: Dialect) -> str:
+    if len(stored) == _UUID_SIZE and _is_raw_uuid(type_, dialect):
+        return str(uuid.UUID(bytes=stored))
+    return stored.decode()
+
+
+def _native_writer(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any]:
+    native = type_.dialect_impl(dialect).bind_processor(dialect)
+    if native is None:
+        return lambda value: value
+    if not isinstance(stored_type(type_, dialect), JSON):
+        return native
+
+    def write(value: Any) -> Any:
+        # SQLite itself makes a number of such a text in a column of JSON, and what is stored is to read back
+        text = native(value)
+        return _number(text) if isinstance(text, str) else text
+
+    return write
+
+
+def _number(text: str) -> Any:
+    """Return the number that a text is which SQLite would store as one; any other text as it is."""
+    for make in (int, float):
+        try:
+            number = make(text)
+        except ValueError:
+            continue
+        return number if abs(number) < _SQLITE_MAX else text
+    return text
 
 
 def stored_type(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
