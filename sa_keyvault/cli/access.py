@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from sa_keyvault.administration import provisioning_of
 from sa_keyvault.errors import ConfigurationError, KeyStoreError, LegacyAlgorithmWarning
-from sa_keyvault.installation import InstallationKey, passphrase_from_file
+from sa_keyvault.installation import InstallationKey, installation_key_at, is_token, passphrase_from_file
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.suites import Provisioning
 
@@ -33,28 +34,40 @@ class Access:
 
     Attributes:
         url: The database.
-        installation_key: File of the installation key.
-        passphrase_file: File of its passphrase; None to ask for it.
+        installation_key: File of the installation key, or its URI in a token.
+        passphrase_file: File of its passphrase or PIN; None to ask for it.
         actor: Who the audit events name; None for user and machine.
         reason: Why, for the audit events.
-        also: Files of other installation keys that the store is signed with, each with that of its passphrase.
+        also: Other installation keys that the store is signed with, each with the file of its passphrase or PIN.
     """
 
     url: str
-    installation_key: Path
+    installation_key: str
     passphrase_file: Path | None
     actor: str | None
     reason: str
-    also: tuple[tuple[Path, Path], ...] = ()
+    also: tuple[tuple[str, Path], ...] = ()
 
     def read_key(self) -> InstallationKey:
-        """Read the installation key."""
+        """Read the installation key, or find it in its token."""
         if self.passphrase_file is not None:
-            return InstallationKey.from_file(self.installation_key, passphrase_from_file(self.passphrase_file))
-        prompt = f"passphrase of {self.installation_key}"
-        return InstallationKey.from_file(
+            return installation_key_at(self.installation_key, passphrase_from_file(self.passphrase_file))
+        prompt = f"{'PIN' if is_token(self.installation_key) else 'passphrase'} of {self.installation_key}"
+        return installation_key_at(
             self.installation_key, lambda: str(click.prompt(prompt, hide_input=True, err=True)).encode()
         )
+
+    @property
+    def new_key_file(self) -> Path:
+        """Where a key is written to.
+
+        Raises:
+            click.UsageError: It is in a token, into which nothing is written.
+        """
+        if is_token(self.installation_key):
+            msg = "a key is written to a file, and not into a token; name a file with --installation-key"
+            raise click.UsageError(msg)
+        return Path(self.installation_key)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -87,7 +100,7 @@ class Access:
         """Return a ring; what is outdated about it was said before."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LegacyAlgorithmWarning)
-            also = [InstallationKey.from_file(path, passphrase_from_file(other)) for path, other in self.also]
+            also = [installation_key_at(place, passphrase_from_file(secret)) for place, secret in self.also]
             return KeyRing(key, provisioning, removal_delay=removal_delay, actor=self.actor, also=also)
 
 
@@ -97,11 +110,11 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(
         url: str | None,
-        installation_key: Path | None,
+        installation_key: str | None,
         passphrase_file: Path | None,
         actor: str | None,
         reason: str,
-        also: tuple[tuple[Path, Path], ...],
+        also: tuple[tuple[str, Path], ...],
         **others: Any,
     ) -> Any:
         known_url = _given(url, "url")
@@ -131,10 +144,11 @@ def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
         click.option(
             "--installation-key",
             default=_configured("installation-key"),
-            type=click.Path(path_type=Path),
+            metavar="FILE|URI",
+            shell_complete=_complete_file,
             envvar="SA_KEYVAULT_INSTALLATION_KEY",
             show_envvar=True,
-            help="File of the installation key.",
+            help="File of the installation key, or its PKCS#11 URI (RFC 7512) if it is in a token.",
         ),
         click.option(
             "--passphrase-file",
@@ -142,7 +156,7 @@ def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
             type=click.Path(path_type=Path),
             envvar="SA_KEYVAULT_PASSPHRASE_FILE",
             show_envvar=True,
-            help="File whose first line is the passphrase; it is asked for otherwise.",
+            help="File whose first line is the passphrase, or the PIN; it is asked for otherwise.",
         ),
         click.option(
             "--actor",
@@ -154,12 +168,16 @@ def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
         click.option("--reason", default="", help="Why, for the audit events."),
         click.option(
             "--also",
-            type=(click.Path(path_type=Path), click.Path(path_type=Path)),
+            type=(str, click.Path(path_type=Path)),
             multiple=True,
             metavar="KEY PASSPHRASE",
-            help="Files of another installation key that opens the store, to sign for it as well.",
+            help="Another installation key that opens the store, and the file of its passphrase: to sign for it, too.",
         ),
     ]
+
+
+def _complete_file(context: click.Context, parameter: click.Parameter, text: str) -> list[CompletionItem]:
+    return click.Path().shell_complete(context, parameter, text)
 
 
 def _given(value: _T | None, name: str) -> _T:

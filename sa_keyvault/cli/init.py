@@ -32,10 +32,11 @@ def init(access: Access, source: str | None, backup: tuple[Path, Path] | None, *
     if (backup is None) is not no_backup:
         msg = "give --backup KEY PASSPHRASE for a copy, or --no-backup to go without one"
         raise click.UsageError(msg)
+    key_file = access.new_key_file
     metadata = None if source is None else read_metadata(source)
     engine = new_engine(access.url)
     secret, key = new_passphrase(), InstallationKey.generate()
-    _write(key, secret, access.installation_key, access.passphrase_file)
+    _write(key, secret, key_file, access.passphrase_file)
     if backup is not None:
         _write(key, secret, *backup)
         # what was written is read, not what is in memory

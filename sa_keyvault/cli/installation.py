@@ -13,6 +13,7 @@ from sa_keyvault.installation import (
     InstallationKey,
     SoftwareInstallationKey,
     certificate_request,
+    installation_key_at,
     new_passphrase,
     passphrase_from_file,
 )
@@ -72,12 +73,13 @@ def import_key(access: Access, copy: Path, copy_passphrase: Path) -> None:
     if access.passphrase_file is None:
         msg = "the passphrase of the new file is written to a file; name it with --passphrase-file"
         raise click.UsageError(msg)
+    target = access.new_key_file
     key = InstallationKey.from_file(copy, passphrase_from_file(copy_passphrase))
     _opening(access, key)
     secret = new_passphrase()
     write_private_file(access.passphrase_file, secret + b"\n")
-    key.to_file(access.installation_key, secret)
-    output().print(f"installation key {key.fingerprint} is in {access.installation_key}")
+    key.to_file(target, secret)
+    output().print(f"installation key {key.fingerprint} is in {target}")
 
 
 def _opening(access: Access, key: InstallationKey) -> InstallationKey:
@@ -109,11 +111,14 @@ def certificate(access: Access, file: BinaryIO) -> None:
 
 @installation.command()
 @access_options
-@click.argument("key", type=_FILE)
+@click.argument("key")
 @click.argument("passphrase", type=_FILE)
-def add(access: Access, key: Path, passphrase: Path) -> None:
-    """Let the installation key in the file KEY open the key store, too: the next one, or that of another server."""
-    other = InstallationKey.from_file(key, passphrase_from_file(passphrase))
+def add(access: Access, key: str, passphrase: Path) -> None:
+    """Let the installation key KEY open the key store, too: the next one, or that of another server.
+
+    KEY is a file, PASSPHRASE the file of its passphrase; or the PKCS#11 URI of a key in a token, and its PIN's file.
+    """
+    other = installation_key_at(key, passphrase_from_file(passphrase))
     with access.opened() as (connection, ring):
         administration.add_installation(connection, ring, other, access.reason)
     output().print(

@@ -11,8 +11,14 @@ from sqlalchemy import URL
 
 from sa_keyvault import new_passphrase
 from sa_keyvault.installation import SoftwareInstallationKey
+from support.leaks import marked
 
-__all__ = ["KeyFiles", "Outcome", "Runner", "run_command", "write_key_files"]
+__all__ = ["EMAIL", "KeyFiles", "Outcome", "Runner", "run_command", "write_key_files"]
+
+EMAIL = marked("ada@example.org")
+"""What the application has stored that the command is run beside."""
+
+_MODELS = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ def run_command(
 ) -> Outcome:
     """Run `sa-keyvault` with these arguments, in an environment that names key files and database."""
     own = {
+        # `--metadata support.models:Base` is found there
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(_MODELS), os.environ.get("PYTHONPATH")))),
         "SA_KEYVAULT_INSTALLATION_KEY": str(files.key),
         "SA_KEYVAULT_PASSPHRASE_FILE": str(files.passphrase),
         "COLUMNS": "100",

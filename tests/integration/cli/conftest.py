@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
-from sqlalchemy import URL
-from support.command import KeyFiles, Outcome, Runner, run_command, write_key_files
+from conftest import EngineMaker, RingMaker
+from sqlalchemy import URL, Engine
+from sqlalchemy.orm import Session
+from support.command import EMAIL, KeyFiles, Outcome, Runner, run_command, write_key_files
+from support.models import Base, Claimant
 
 from sa_keyvault.installation import SoftwareInstallationKey
 
@@ -23,3 +26,15 @@ def run(key_files: KeyFiles) -> Runner:
         return run_command(key_files, arguments, url, environment)
 
     return run_it
+
+
+@pytest.fixture
+def application(sqlite_url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> Engine:
+    """A running application with one row."""
+    ring = make_ring(refresh_seconds=0)
+    engine = make_engine(sqlite_url, ring)
+    ring.initialize(engine, Base.metadata)
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add(Claimant(id=1, email=EMAIL))
+    return engine

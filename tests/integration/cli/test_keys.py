@@ -5,31 +5,16 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import EngineMaker, RingMaker
+from conftest import EngineMaker
 from cryptography import x509
 from sqlalchemy import URL, Engine, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
-from support.command import Runner
-from support.leaks import marked
-from support.models import Base, Claimant
+from support.command import EMAIL, Runner
+from support.models import Claimant
 
 from sa_keyvault import KeyStateError, store
 from sa_keyvault.records import MasterRecord, WorkingRecord
-
-EMAIL = marked("ada@example.org")
-
-
-@pytest.fixture
-def application(sqlite_url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> Engine:
-    """A running application with one row."""
-    ring = make_ring(refresh_seconds=0)
-    engine = make_engine(sqlite_url, ring)
-    ring.initialize(engine, Base.metadata)
-    Base.metadata.create_all(engine)
-    with Session(engine) as session, session.begin():
-        session.add(Claimant(id=1, email=EMAIL))
-    return engine
 
 
 def email(engine: Engine) -> str:
@@ -276,7 +261,7 @@ def test_init(sqlite_url: URL, run: Runner, tmp_path: Path, make_engine: EngineM
 def test_doctor(application: Engine, sqlite_url: URL, run: Runner) -> None:
     """Of a store that is in order every check is good, the values of the models included; exit code 0 (R-44)."""
     models = "support.models:Base"
-    done = run("doctor", "--metadata", models, url=sqlite_url, PYTHONPATH=str(Path(__file__).parents[2]))
+    done = run("doctor", "--metadata", models, url=sqlite_url)
     lines = done.output.splitlines()
     assert (done.code, done.errors) == (0, "")
     assert {line[:5] for line in lines} == {"ok   "}
@@ -300,7 +285,7 @@ def test_doctor_finds_a_planted_fault(application: Engine, sqlite_url: URL, run:
     with application.begin() as connection:
         connection.exec_driver_sql(FAULTS[check])
     models = "support.models:Base"
-    done = run("doctor", "--metadata", models, "--json", url=sqlite_url, PYTHONPATH=str(Path(__file__).parents[2]))
+    done = run("doctor", "--metadata", models, "--json", url=sqlite_url)
     wrong = [finding["check"] for finding in json.loads(done.output) if not finding["is_good"]]
     assert (1, [check.strip()]) == (done.code, wrong)
 
