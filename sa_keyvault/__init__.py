@@ -1,6 +1,7 @@
 """Transparent field encryption for SQLAlchemy: columns encrypted under rotating keys, each value bound to its row."""
 
 from sa_keyvault.errors import (
+    AnchorWarning,
     AuthenticationError,
     BindingError,
     CertificateExpiryWarning,
@@ -31,6 +32,7 @@ from sa_keyvault.suites import Provisioning
 from sa_keyvault.types import Encrypted, storage_length
 
 __all__ = [
+    "AnchorWarning",
     "AuthenticationError",
     "BindingError",
     "CertificateExpiryWarning",

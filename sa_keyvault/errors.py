@@ -19,6 +19,7 @@ KeyVaultError                         base, never raised itself
     └── AuthenticationError           key, bytes or row do not fit together (on purpose one class)
 
 KeyVaultWarning                       base, never issued itself; also UserWarning
+├── AnchorWarning                     the anchor of a running server cannot be written
 ├── CertificateExpiryWarning          the installation key's certificate, or a CA's above it, expires soon
 ├── LegacyAlgorithmWarning            3DES or SHA-1 is provisioned, or still in use
 ├── PassphraseWarning                 a passphrase that the library did not make
@@ -32,6 +33,7 @@ a `StatementError` that prints and keeps the plaintext parameters.
 from sqlalchemy.exc import DontWrapMixin
 
 __all__ = [
+    "AnchorWarning",
     "AuthenticationError",
     "BindingError",
     "CertificateExpiryWarning",
@@ -152,6 +154,10 @@ class AuthenticationError(DecryptionError):
 
 class KeyVaultWarning(UserWarning):
     """Base of every warning of the library; never issued itself."""
+
+
+class AnchorWarning(KeyVaultWarning):
+    """A running server cannot write its anchor; it goes on, and the restore of an older key store may go unnoticed."""
 
 
 class CertificateExpiryWarning(KeyVaultWarning):

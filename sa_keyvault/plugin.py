@@ -192,7 +192,7 @@ class KeyRing(Ring):
             raise ConfigurationError(msg)
         self._private, self._engine = private, engine
         self._usage.wrote(lost)
-        self._use(keys)
+        self._start(keys)
         self._warn_of_legacy(keys.weaknesses())
         _warn_of_plaintext(declarations)
         if days is not None and days <= EXPIRY_WARNING_DAYS:

@@ -23,6 +23,7 @@ _PACKAGE = Path(sa_keyvault.__file__).parent
 _MODULES = ["sa_keyvault", *(found.name for found in pkgutil.walk_packages(sa_keyvault.__path__, "sa_keyvault."))]
 
 _NAMES = [
+    "AnchorWarning",
     "AuthenticationError",
     "BindingError",
     "CertificateExpiryWarning",

@@ -1,14 +1,16 @@
 """Verifies the audit events of a key store: an auditor needs no secret for it."""
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from sqlalchemy import Connection
 
 from sa_keyvault import store
-from sa_keyvault.errors import KeyRecordError
+from sa_keyvault.errors import ConfigurationError, KeyRecordError
 from sa_keyvault.installation import is_signed_by, is_store_signed, public_key_of
-from sa_keyvault.keyring import require_store
+from sa_keyvault.keyring import anchor_problem, require_store
 from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, chained, members
 
 __all__ = ["AuditReport", "verify_events"]
@@ -29,15 +31,20 @@ class AuditReport:
     findings: tuple[str, ...]
 
 
-def verify_events(connection: Connection, fingerprints: Collection[str] = ()) -> AuditReport:
+def verify_events(
+    connection: Connection, fingerprints: Collection[str] = (), anchor: str | os.PathLike[str] | None = None
+) -> AuditReport:
     """Verify that no event was changed, removed or moved, and that every key has its birth.
 
     Args:
         connection: Where the key store is; it is only read.
         fingerprints: The installation keys that are trusted; by default all that the key store names.
+        anchor: File of a server that remembers the last event it has seen, so that a chain whose end was cut off
+            together with the signatures over it is noticed; it is only read.
 
     Raises:
         sa_keyvault.KeyStoreError: There is no key store.
+        sa_keyvault.ConfigurationError: The anchor is not there, cannot be read, or is none.
     """
     record, events = require_store(connection), list(store.events(connection))
     installations = store.installations(connection)
@@ -47,6 +54,7 @@ def verify_events(connection: Connection, fingerprints: Collection[str] = ()) ->
         *_signatures(record, events, installations),
         *_chain(record, linked),
         *_births(connection, events),
+        *_anchored(record, linked, None if anchor is None else Path(anchor)),
     ]
     unlinked = sum(event.number is None for event in events)
     return AuditReport(len(events), unlinked, tuple(findings))
@@ -108,6 +116,16 @@ def _chain(record: StoreRecord, linked: Sequence[Event]) -> Iterator[str]:
             chain = replace(chain, head=event.link)
     if (chain.events, chain.head) != (record.events, record.head):
         yield f"the chain ends with event number {chain.events}, the key store was signed with {record.events}"
+
+
+def _anchored(record: StoreRecord, linked: Sequence[Event], anchor: Path | None) -> Iterator[str]:
+    if anchor is None:
+        return
+    if not anchor.exists():
+        msg = f"the anchor {anchor} is not there; start a server with it, or name another one"
+        raise ConfigurationError(msg)
+    if problem := anchor_problem(anchor, record, {event.number: event.link for event in linked}.get):
+        yield f"the key store {problem}"
 
 
 def _births(connection: Connection, events: Sequence[Event]) -> Iterator[str]:

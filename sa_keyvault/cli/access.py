@@ -5,7 +5,7 @@ import tomllib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +15,13 @@ from click.shell_completion import CompletionItem
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from sa_keyvault import store
 from sa_keyvault.administration import provisioning_of
+from sa_keyvault.cli.consoles import error_output
 from sa_keyvault.errors import ConfigurationError, KeyStoreError, LegacyAlgorithmWarning
 from sa_keyvault.installation import InstallationKey, installation_key_at, is_token, passphrase_from_file
+from sa_keyvault.keyring import advance_anchor, load_keys, require_reason
+from sa_keyvault.ledger import StoreRecord
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.suites import Provisioning
 
@@ -38,6 +42,8 @@ class Access:
         passphrase_file: File of its passphrase or PIN; None to ask for it.
         actor: Who the audit events name; None for user and machine.
         reason: Why, for the audit events.
+        anchor: File that remembers the key store's last state; None for none.
+        refresh_seconds: After how long the application's servers notice a change.
         also: Other installation keys that the store is signed with, each with the file of its passphrase or PIN.
     """
 
@@ -46,7 +52,17 @@ class Access:
     passphrase_file: Path | None
     actor: str | None
     reason: str
-    also: tuple[tuple[str, Path], ...] = ()
+    anchor: Path | None
+    refresh_seconds: float
+    also: tuple[tuple[str, Path], ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a reason that is too long, before anything is done.
+
+        Raises:
+            sa_keyvault.ConfigurationError: It is.
+        """
+        require_reason(self.reason)
 
     def read_key(self) -> InstallationKey:
         """Read the installation key, or find it in its token."""
@@ -91,8 +107,36 @@ class Access:
     def opened(self, removal_delay: timedelta = timedelta(hours=24)) -> Iterator[tuple[Connection, KeyRing]]:
         """Open a connection and a ring that is provisioned as the key store is."""
         key = self.read_key()
-        with self.connection() as connection:
+        with self.anchored(key) as connection:
             yield connection, self.ring(key, provisioning_of(connection, key), removal_delay)
+
+    @contextmanager
+    def anchored(self, key: InstallationKey) -> Iterator[Connection]:
+        """Open a connection; the anchor is compared and written before, and advanced after what is committed.
+
+        Raises:
+            sa_keyvault.KeyStoreError: The key store is older than the anchor.
+            sa_keyvault.ConfigurationError: The anchor cannot be read or written.
+        """
+        with self.connection() as connection:
+            before = None if self.anchor is None else self._verified(connection, key)
+            if self.anchor is not None and before is not None:
+                advance_anchor(self.anchor, before)
+            yield connection
+        if self.anchor is None:
+            return
+        with self.connection() as connection:
+            if store.store_record(connection) == before:
+                return
+            record = self._verified(connection, key)
+        try:
+            advance_anchor(self.anchor, record)
+        except ConfigurationError as error:
+            error_output().print(f"sa-keyvault: warning: {error}", style="yellow")
+
+    def _verified(self, connection: Connection, key: InstallationKey) -> StoreRecord:
+        own = replace(self, also=())
+        return load_keys(connection, own.ring(key, provisioning_of(connection, key)).identity).record
 
     def ring(
         self, key: InstallationKey, provisioning: Provisioning, removal_delay: timedelta = timedelta(hours=24)
@@ -101,25 +145,25 @@ class Access:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LegacyAlgorithmWarning)
             also = [installation_key_at(place, passphrase_from_file(secret)) for place, secret in self.also]
-            return KeyRing(key, provisioning, removal_delay=removal_delay, actor=self.actor, also=also)
+            return KeyRing(
+                key,
+                provisioning,
+                refresh_seconds=self.refresh_seconds,
+                removal_delay=removal_delay,
+                actor=self.actor,
+                anchor=self.anchor,
+                also=also,
+            )
 
 
 def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how to reach the key store; the command gets them as one `Access`."""
 
     @functools.wraps(command)
-    def wrapped(
-        url: str | None,
-        installation_key: str | None,
-        passphrase_file: Path | None,
-        actor: str | None,
-        reason: str,
-        also: tuple[tuple[str, Path], ...],
-        **others: Any,
-    ) -> Any:
-        known_url = _given(url, "url")
-        known_key = _given(installation_key, "installation-key")
-        return command(Access(known_url, known_key, passphrase_file, actor, reason, also), **others)
+    def wrapped(**given: Any) -> Any:
+        own = {field.name: given.pop(field.name) for field in fields(Access)}
+        own |= {name: _given(own[name], name) for name in ("url", "installation_key")}
+        return command(Access(**own), **given)
 
     decorated: Callable[..., Any] = wrapped
     for option in reversed(_options()):
@@ -167,6 +211,22 @@ def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
         ),
         click.option("--reason", default="", help="Why, for the audit events."),
         click.option(
+            "--anchor",
+            default=_configured("anchor"),
+            type=click.Path(path_type=Path),
+            envvar="SA_KEYVAULT_ANCHOR",
+            show_envvar=True,
+            help="File that remembers the key store's last state, so that the restore of an older one is noticed.",
+        ),
+        click.option(
+            "--refresh-seconds",
+            default=_configured("refresh-seconds", "30"),
+            type=click.FloatRange(0, 86_400),
+            envvar="SA_KEYVAULT_REFRESH_SECONDS",
+            show_envvar=True,
+            help="The refresh_seconds of the application's rings, 30 by default: how long servers use a retired key.",
+        ),
+        click.option(
             "--also",
             type=(str, click.Path(path_type=Path)),
             multiple=True,
@@ -182,13 +242,13 @@ def _complete_file(context: click.Context, parameter: click.Parameter, text: str
 
 def _given(value: _T | None, name: str) -> _T:
     if value is None:
-        variable = f"SA_KEYVAULT_{name.upper().replace('-', '_')}"
-        msg = f"Missing option '--{name}'; or set {variable}, or {name} in [tool.sa_keyvault]."
+        option = name.replace("_", "-")
+        msg = f"Missing option '--{option}'; or set SA_KEYVAULT_{name.upper()}, or {option} in [tool.sa_keyvault]."
         raise click.UsageError(msg)
     return value
 
 
-def _configured(name: str) -> Callable[[], str | None]:
+def _configured(name: str, otherwise: str | None = None) -> Callable[[], str | None]:
     """Return what reads a default from the table `[tool.sa_keyvault]` of the pyproject.toml at hand."""
 
     def read() -> str | None:
@@ -197,11 +257,11 @@ def _configured(name: str) -> Callable[[], str | None]:
             table = content.get("tool", {}).get("sa_keyvault", {})
             value = table.get(name)
         except FileNotFoundError:
-            return None
+            return otherwise
         except (OSError, ValueError, AttributeError) as error:
             msg = f"{_PYPROJECT} cannot be read ({type(error).__name__}); mend it, or give all options"
             raise ConfigurationError(msg) from None
-        return None if value is None else str(value)
+        return otherwise if value is None else str(value)
 
     return read
 

@@ -38,7 +38,7 @@ def verify(access: Access) -> None:
     """Verify that no event was changed, removed or moved, and that every key has its birth; exit code 1 if not."""
     fingerprint = access.read_key().fingerprint
     with access.connection() as connection:
-        report = administration.verify_events(connection, [fingerprint])
+        report = administration.verify_events(connection, [fingerprint], access.anchor)
     for finding in report.findings:
         error_output().print(f"sa-keyvault: error: {finding}", style="red")
     output().print(f"{report.events} events, {report.unlinked} not linked yet, {len(report.findings)} findings")

@@ -14,6 +14,7 @@ from sa_keyvault.cli.access import Access, access_options
 from sa_keyvault.cli.consoles import output
 from sa_keyvault.cli.models import read_metadata
 from sa_keyvault.errors import KeyVaultError
+from sa_keyvault.plugin import KeyRing
 
 __all__ = ["doctor"]
 
@@ -27,19 +28,20 @@ _SAMPLE = 100  # values of each column
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def doctor(access: Access, source: str | None, *, all_values: bool, as_json: bool) -> None:
     """Examine the key store: signatures, keys, events, values, clock; exit code 1 if something is wrong."""
-    with access.opened() as (connection, ring):
+    key = access.read_key()
+    # the anchor is compared as part of the examination
+    with access.connection() as connection:
+        ring = access.ring(key, administration.provisioning_of(connection, key))
         findings = list(administration.examine(connection, ring))
     if source is not None and all(finding.is_good for finding in findings):
-        findings += _values(access, source, None if all_values else _SAMPLE)
+        findings += _values(access, ring, source, None if all_values else _SAMPLE)
     _print(findings, as_json=as_json)
     if not all(finding.is_good for finding in findings):
         raise click.exceptions.Exit(1)
 
 
-def _values(access: Access, source: str, limit: int | None) -> Iterator[Finding]:
+def _values(access: Access, ring: KeyRing, source: str, limit: int | None) -> Iterator[Finding]:
     metadata = read_metadata(source)
-    with access.opened() as (_, ring):
-        pass
     engine = create_engine(access.url, hide_parameters=True)
     try:
         # nothing is declared: what the models say is not to be remembered by an examination

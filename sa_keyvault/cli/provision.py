@@ -33,8 +33,9 @@ def provision(access: Access, master: str, working: str, hash_name: HashName) ->
     chosen = Provisioning(master, working, hash_name)
     for weakness in chosen.weaknesses():
         errors.print(f"sa-keyvault: warning: {weakness.rpartition('; ')[0]}", style="yellow")
-    ring = access.ring(access.read_key(), chosen)
-    with access.connection() as connection:
+    key = access.read_key()
+    ring = access.ring(key, chosen)
+    with access.anchored(key) as connection:
         done = move(connection, ring, access.reason)
     console.print(f"provisioned: master keys {master}, working keys {working}, hash {hash_name}")
     console.print(f"  {len(done.signed)} master keys signed anew")

@@ -1,10 +1,11 @@
 """The keys of one store in a running process: what is cached, reserved, created in passing, and refreshed."""
 
+from sa_keyvault.keyring.anchor import advance_anchor, anchor_problem
 from sa_keyvault.keyring.certificate import certificate_days
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.keyring.loading import find_store, load_keys, require_store
-from sa_keyvault.keyring.operation import Operation, operation
+from sa_keyvault.keyring.operation import Operation, operation, require_reason
 from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.private import PrivateConnection, is_in_memory
 from sa_keyvault.keyring.ring import Ring
@@ -23,6 +24,8 @@ __all__ = [
     "Ring",
     "Settings",
     "TransactionState",
+    "advance_anchor",
+    "anchor_problem",
     "certificate_days",
     "default_actor",
     "drop_state",
@@ -33,6 +36,7 @@ __all__ = [
     "load_keys",
     "operation",
     "prepare",
+    "require_reason",
     "require_store",
     "state_of",
 ]

@@ -1,37 +1,50 @@
 """The anchor: a file outside the database that remembers in which state the key store was seen last."""
 
 import json
+import logging
 import secrets
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sa_keyvault.errors import ConfigurationError, KeyStoreError
+from sa_keyvault.errors import AnchorWarning, ConfigurationError, KeyStoreError
 from sa_keyvault.ledger import StoreRecord
 
-__all__ = ["check_anchor"]
+__all__ = ["advance_anchor", "advance_anchor_or_warn", "anchor_problem", "verify_anchor"]
+
+_logger = logging.getLogger("sa_keyvault")
 
 
-def check_anchor(path: Path, record: StoreRecord, link_of: Callable[[int], str | None]) -> None:
-    """Compare the key store's record with the anchor, and advance the anchor.
+def verify_anchor(path: Path, record: StoreRecord, link_of: Callable[[int], str | None]) -> None:
+    """Compare the key store's record with the anchor, which may be missing yet.
 
     A key store that is restored from a backup as a whole, signatures included, is older than its anchor.
 
     Args:
-        path: The file; it is made where it is missing. Delete it on purpose after a restore that was intended.
+        path: The file.
         record: The store's own record, whose signature was verified.
         link_of: Returns the link of the audit event with that place in the chain.
 
     Raises:
         sa_keyvault.KeyStoreError: The key store is older than the anchor, or another one.
-        sa_keyvault.ConfigurationError: The file cannot be read or written, or is no anchor.
+        sa_keyvault.ConfigurationError: The file cannot be read, or is no anchor.
     """
-    known = _read(path)
+    if problem := anchor_problem(path, record, link_of):
+        msg = f"the key store {problem}: an older one was restored; delete the anchor if that was on purpose"
+        raise KeyStoreError(msg)
+
+
+def anchor_problem(path: Path, record: StoreRecord, link_of: Callable[[int], str | None]) -> str | None:
+    """Return what shows that the key store is not the one of the anchor, or not as new; None where all fits.
+
+    Raises:
+        sa_keyvault.ConfigurationError: The file cannot be read, or is no anchor.
+    """
+    known, problem = _read(path), None
     if known is None:
-        _write(path, record)
-        return
-    problem = None
+        return None
     if known.store_id != record.store_id:
         problem = f"is key store {record.store_id}, the anchor {path} is of {known.store_id}"
     elif record.version < known.version:
@@ -43,11 +56,35 @@ def check_anchor(path: Path, record: StoreRecord, link_of: Callable[[int], str |
     elif known.events and link_of(known.events) != known.head:
         # operations went on from an older store until its version was greater
         problem = f"has another audit event number {known.events} than the anchor {path} has seen"
-    if problem:
-        msg = f"the key store {problem}: an older one was restored; delete the anchor if that was on purpose"
-        raise KeyStoreError(msg)
-    if record.version > known.version:
+    return problem
+
+
+def advance_anchor(path: Path, record: StoreRecord) -> None:
+    """Write what was seen of the key store, unless another process has seen a newer one.
+
+    Args:
+        path: The file; it is made where it is missing. Delete it on purpose after a restore that was intended.
+        record: The store's own record as it is committed: an anchor that is ahead of the store refuses every start.
+
+    Raises:
+        sa_keyvault.ConfigurationError: The file cannot be read or written, or is no anchor.
+    """
+    known = _read(path)
+    if known is None or known.version <= record.version:
         _write(path, record)
+
+
+def advance_anchor_or_warn(path: Path, record: StoreRecord) -> bool:
+    """Advance the anchor of a server that goes on all the same; return whether that succeeded."""
+    try:
+        advance_anchor(path, record)
+    except ConfigurationError as error:
+        problem = f"{error}; meanwhile the restore of an older key store may go unnoticed"
+    else:
+        return True
+    _logger.warning("%s", problem)
+    warnings.warn(problem, AnchorWarning, stacklevel=2)
+    return False
 
 
 def _read(path: Path) -> StoreRecord | None:

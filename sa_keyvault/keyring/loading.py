@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect
 from sa_keyvault import store
 from sa_keyvault.errors import ConfigurationError, KeyRecordError, KeyStoreError
 from sa_keyvault.installation import unwrap_master, verify_master, verify_store
-from sa_keyvault.keyring.anchor import check_anchor
+from sa_keyvault.keyring.anchor import verify_anchor
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.ledger import InstallationRecord, StoreRecord, store_digest
@@ -51,7 +51,7 @@ def load_keys(connection: Connection, identity: Identity) -> KeySet:
 def _is_anchored(connection: Connection, anchor: Path, record: StoreRecord) -> bool:
     """Compare with the anchor; return False where another process has seen a newer store meanwhile."""
     try:
-        check_anchor(anchor, record, partial(store.link_of, connection))
+        verify_anchor(anchor, record, partial(store.link_of, connection))
     except KeyStoreError:
         if store.store_record(connection) == record:
             raise

@@ -37,7 +37,9 @@ from sa_keyvault.records import (
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import Suite
 
-__all__ = ["Operation", "operation"]
+__all__ = ["Operation", "operation", "require_reason"]
+
+_MAX_REASON = 1024  # characters, the width of the column `reason`
 
 
 @contextmanager
@@ -61,7 +63,9 @@ def operation(
         sa_keyvault.KeyStoreError: There is no key store, it is another installation's, or other installations open
             it, too, whose keys are not at hand to sign.
         sa_keyvault.KeyRecordError: A key's record was changed outside the library, or put back.
+        sa_keyvault.ConfigurationError: The reason is too long.
     """
+    require_reason(reason)
     # the savepoint: whoever catches an error and commits all the same must not commit half an operation
     with store.locked(connection), connection.begin_nested():
         state_of(connection).has_changed_keys = True
@@ -70,6 +74,17 @@ def operation(
         changing.require_all_signers(leaving)
         yield changing
         changing.finish()
+
+
+def require_reason(reason: str) -> None:
+    """Refuse a reason that no audit event has room for.
+
+    Raises:
+        sa_keyvault.ConfigurationError: It is too long.
+    """
+    if len(reason) > _MAX_REASON:
+        msg = f"the reason has {len(reason)} characters, and an audit event has room for {_MAX_REASON}; shorten it"
+        raise ConfigurationError(msg)
 
 
 class Operation:

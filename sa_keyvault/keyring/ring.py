@@ -24,6 +24,7 @@ from sa_keyvault.errors import (
     KeyVaultError,
     UnsupportedStatementError,
 )
+from sa_keyvault.keyring.anchor import advance_anchor, advance_anchor_or_warn
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, number_in
 from sa_keyvault.keyring.loading import load_keys
@@ -36,6 +37,7 @@ from sa_keyvault.suites import Suite
 
 if TYPE_CHECKING:
     from sa_keyvault.keyring.private import PrivateConnection
+    from sa_keyvault.ledger import StoreRecord
 
 __all__ = ["Ring"]
 
@@ -67,6 +69,7 @@ class Ring:
         self._misses: dict[int, float] = {}
         self._turn = itertools.count()
         self._attempt_at = self._deadline = 0.0
+        self._anchored: StoreRecord | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.identity.key!r}>"
@@ -283,6 +286,7 @@ class Ring:
             raise KeyStoreError(msg)
         if record != keys.record:
             self._use(load_keys(connection, self.identity))
+        self._advance_anchor()
         self._publish(connection)
         self._attempt_at = started + self.settings.refresh_seconds / 2
         self._deadline = started + self.settings.refresh_seconds
@@ -299,6 +303,18 @@ class Ring:
             self._use(run(lambda connection: load_keys(connection, self.identity)))
         for record in records:
             self._require_keys().add(record)
+
+    def _advance_anchor(self) -> None:
+        record, anchor = self._require_keys().record, self.identity.anchor
+        if anchor is not None and record != self._anchored and advance_anchor_or_warn(anchor, record):
+            self._anchored = record
+
+    def _start(self, keys: KeySet) -> None:
+        """Take what a start has read; one that the anchor cannot remember is refused."""
+        if self.identity.anchor is not None:
+            advance_anchor(self.identity.anchor, keys.record)
+            self._anchored = keys.record
+        self._use(keys)
 
     def _use(self, keys: KeySet) -> None:
         # read on a caller's connection, they may hold what its transaction made and may still roll back
