@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from conftest import EngineMaker
 from cryptography import x509
-from sqlalchemy import URL, Engine, select
+from sqlalchemy import URL, Engine, create_engine, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
+from support.certificates import bundle, certificate_for
 from support.command import EMAIL, Runner
 from support.models import Claimant
 
-from sa_keyvault import KeyStateError, store
+from sa_keyvault import InstallationKey, KeyRing, KeyStateError, store
+from sa_keyvault.installation import InstallationCertificate
 from sa_keyvault.records import MasterRecord, WorkingRecord
 
 
@@ -198,6 +200,33 @@ def test_request(application: Engine, sqlite_url: URL, run: Runner) -> None:
         request.is_signature_valid,
         request.subject.rfc4514_string(),
     ) == (0, True, "O=Example AG,CN=claims")
+
+
+def test_certificate(
+    application: Engine, sqlite_url: URL, run: Runner, tmp_path: Path, installation_key: InstallationKey
+) -> None:
+    """What a CA issued for the key is bound to the store by one event, says for whom and how long, and can be required.
+
+    A certificate of another key is refused.
+    """
+    issued, ca = bundle(installation_key, 365, tmp_path)
+    (tmp_path / "issued.pem").write_bytes(issued)
+    command = ("installation", "certificate", str(tmp_path / "issued.pem"), "--reason", "audit")
+    done = run(*command, url=sqlite_url)
+    end = InstallationCertificate.from_bytes(issued).not_after
+    bound = f"certificate of CN=claims, issued by CN=CA of the test, good until {end:%Y-%m-%d}\n"
+    assert (0, bound, "") == (done.code, done.output, done.errors)
+    listed = run("audit", "list", url=sqlite_url).output.splitlines()
+    assert [f"installation-certified  {installation_key.fingerprint}  audit"] == [
+        line.split("  ", 2)[2] for line in listed if "certified" in line
+    ]
+    ring = KeyRing(installation_key, require_certificate=ca)
+    engine = create_engine(sqlite_url, plugins=["keyvault"], keyring=ring)
+    ring.initialize(engine)
+    engine.dispose()
+    (tmp_path / "issued.pem").write_bytes(certificate_for(InstallationKey.generate()))
+    refused = run(*command, url=sqlite_url)
+    assert (refused.code, f"not for installation key {installation_key.fingerprint}" in refused.errors) == (1, True)
 
 
 def test_certificate_that_is_none(application: Engine, sqlite_url: URL, run: Runner, tmp_path: Path) -> None:
