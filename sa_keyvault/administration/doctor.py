@@ -1,10 +1,11 @@
 """Examines whether a key store is in order: signatures, keys, events, values, clock."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, MetaData, select, text
+from sqlalchemy import Column, Connection, MetaData, func, select, text
 
 from sa_keyvault.administration.audit import verify_events
 from sa_keyvault.administration.counting import count_values
@@ -19,6 +20,7 @@ from sa_keyvault.types import encrypted_columns
 __all__ = ["Finding", "examine", "examine_values"]
 
 _MAX_CLOCK_SECONDS = 5.0
+_STEP = 1000  # values, between two words about the progress
 _CLOCKS = {
     "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
     "mysql": "SELECT unix_timestamp(sysdate(6))",
@@ -66,13 +68,19 @@ def examine(connection: Connection, ring: KeyRing) -> Iterator[Finding]:
     yield Finding("fips", is_good=True, detail=f"{'a' if active else 'no'} FIPS provider is active")
 
 
-def examine_values(connection: Connection, metadata: MetaData, limit: int | None) -> Iterator[Finding]:
+def examine_values(
+    connection: Connection,
+    metadata: MetaData,
+    limit: int | None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Finding]:
     """Open values of every encrypted column.
 
     Args:
         connection: Of an engine whose ring is initialized.
         metadata: Where the columns are.
         limit: How many values of each column; None for all.
+        on_progress: Called now and then with how many values of a column were opened, and of how many.
 
     Yields:
         A finding of each column.
@@ -81,13 +89,27 @@ def examine_values(connection: Connection, metadata: MetaData, limit: int | None
         for declaration in encrypted_columns(table):
             column = declaration.column
             name = f"values of {table.name}.{column.name}"
-            statement = select(column).where(column.is_not(None)).limit(limit)
             try:
-                count = sum(1 for _ in connection.execute(statement))
+                count = _opened(connection, column, limit, on_progress)
             except KeyVaultError as error:
                 yield Finding(name, is_good=False, detail=str(error))
             else:
                 yield Finding(name, is_good=True, detail=f"{count} open")
+
+
+def _opened(
+    connection: Connection, column: Column[Any], limit: int | None, on_progress: Callable[[int, int], None] | None
+) -> int:
+    """Open values of a column; return how many."""
+    wanted = select(column).where(column.is_not(None)).limit(limit)
+    total = 0
+    if on_progress is not None:
+        total = connection.scalar(select(func.count()).where(column.is_not(None))) or 0
+    count = 0
+    for count, _ in enumerate(connection.execute(wanted), 1):
+        if on_progress is not None and count % _STEP == 0:
+            on_progress(count, total)
+    return count
 
 
 def _unwrapped(keys: KeySet) -> Finding:

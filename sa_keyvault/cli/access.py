@@ -12,14 +12,20 @@ from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, MetaData, create_engine
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from sa_keyvault import store
 from sa_keyvault.administration import provisioning_of
 from sa_keyvault.cli.consoles import error_output
 from sa_keyvault.errors import ConfigurationError, KeyStoreError, LegacyAlgorithmWarning
-from sa_keyvault.installation import InstallationKey, installation_key_at, is_token, passphrase_from_file
+from sa_keyvault.installation import (
+    InstallationKey,
+    has_own_secret,
+    installation_key_at,
+    is_token,
+    passphrase_from_file,
+)
 from sa_keyvault.keyring import advance_anchor, load_keys, require_reason
 from sa_keyvault.ledger import StoreRecord
 from sa_keyvault.plugin import KeyRing
@@ -102,6 +108,28 @@ class Access:
             raise KeyStoreError(msg) from None
         finally:
             engine.dispose()
+
+    @property
+    def has_to_ask(self) -> bool:
+        """Whether a passphrase, or a PIN that no `pin-source` of the URI has, is asked for."""
+        return self.passphrase_file is None and not has_own_secret(self.installation_key)
+
+    def server(self, metadata: MetaData | None = None) -> Engine:
+        """Return an engine with an initialized ring, as a server of the application has it; the caller disposes of it.
+
+        Args:
+            metadata: What is declared to the key store, and may give new areas their first keys.
+        """
+        key = self.read_key()
+        with self.connection() as connection:
+            ring = self.ring(key, provisioning_of(connection, key))
+        engine = new_engine(self.url)
+        try:
+            ring.initialize(engine, metadata)
+        except BaseException:
+            engine.dispose()
+            raise
+        return engine
 
     @contextmanager
     def opened(self, removal_delay: timedelta = timedelta(hours=24)) -> Iterator[tuple[Connection, KeyRing]]:

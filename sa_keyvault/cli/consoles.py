@@ -1,10 +1,16 @@
 """Where the command writes to."""
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 
-__all__ = ["error_output", "output"]
+from sa_keyvault.errors import KeyVaultWarning
+
+__all__ = ["error_output", "output", "quiet_warnings", "shown_warnings"]
 
 _WIDTH = 1000  # columns
 
@@ -18,3 +24,35 @@ def output() -> Console:
 def error_output() -> Console:
     """Return what errors, warnings and questions go to."""
     return Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Show the library's warnings inside the block as the command's own, and each once."""
+    seen: set[str] = set()
+
+    def show(  # the signature of warnings.showwarning
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        text = str(message)
+        if text not in seen:
+            seen.add(text)
+            error_output().print(f"sa-keyvault: warning: {text}", style="yellow")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", KeyVaultWarning)
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
+def quiet_warnings() -> Iterator[None]:
+    """Show no warnings of the library inside the block, where they have been shown before."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KeyVaultWarning)
+        yield

@@ -13,6 +13,7 @@ from sa_keyvault.administration import Finding
 from sa_keyvault.cli.access import Access, access_options
 from sa_keyvault.cli.consoles import output
 from sa_keyvault.cli.models import read_metadata
+from sa_keyvault.cli.progress import progress_bar
 from sa_keyvault.errors import KeyVaultError
 from sa_keyvault.plugin import KeyRing
 
@@ -46,8 +47,8 @@ def _values(access: Access, ring: KeyRing, source: str, limit: int | None) -> It
     try:
         # nothing is declared: what the models say is not to be remembered by an examination
         ring.initialize(engine)
-        with engine.connect() as connection:
-            yield from administration.examine_values(connection, metadata, limit)
+        with engine.connect() as connection, progress_bar("values") as advance:
+            yield from administration.examine_values(connection, metadata, limit, advance)
     except KeyVaultError as error:
         yield Finding("values", is_good=False, detail=str(error))
     except SQLAlchemyError as error:

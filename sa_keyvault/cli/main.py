@@ -10,6 +10,7 @@ from sa_keyvault.cli.init import init
 from sa_keyvault.cli.installation import installation
 from sa_keyvault.cli.masters import master
 from sa_keyvault.cli.provision import provision
+from sa_keyvault.cli.reencrypt import reencrypt
 from sa_keyvault.cli.status import status
 from sa_keyvault.cli.working import working
 from sa_keyvault.errors import KeyVaultError
@@ -42,5 +43,5 @@ def main() -> None:
     """Administer the key store of an application that uses sa_keyvault."""
 
 
-for _command in (audit, doctor, fips, init, installation, master, provision, status, working):
+for _command in (audit, doctor, fips, init, installation, master, provision, reencrypt, status, working):
     main.add_command(_command)

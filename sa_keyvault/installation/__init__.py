@@ -21,7 +21,7 @@ from sa_keyvault.installation.ledger import (
     sign_store,
     verify_store,
 )
-from sa_keyvault.installation.locations import installation_key_at, is_token
+from sa_keyvault.installation.locations import has_own_secret, installation_key_at, is_token
 from sa_keyvault.installation.masters import resign_master, unwrap_master, verify_master, wrap_master
 from sa_keyvault.installation.passphrase import Passphrase, new_passphrase, passphrase_from_file
 from sa_keyvault.installation.request import certificate_request
@@ -40,6 +40,7 @@ __all__ = [
     "certificate_request",
     "days_left",
     "fingerprint",
+    "has_own_secret",
     "installation_key_at",
     "is_signed_by",
     "is_store_signed",

@@ -11,7 +11,7 @@ from sa_keyvault.installation.keys import InstallationKey
 from sa_keyvault.installation.passphrase import Passphrase, passphrase_from_file
 from sa_keyvault.installation.token import Pkcs11InstallationKey
 
-__all__ = ["installation_key_at", "is_token"]
+__all__ = ["has_own_secret", "installation_key_at", "is_token"]
 
 _SCHEME = "pkcs11:"
 _NAMING = ("token", "object", "id", "type")  # the attributes of the path that are understood
@@ -21,6 +21,11 @@ _SHAPE = "write pkcs11:token=…;object=…?module-path=…&pin-source=…"
 def is_token(location: str | os.PathLike[str]) -> bool:
     """Whether a location is a key in a token, and not a file."""
     return os.fspath(location).lower().startswith(_SCHEME)
+
+
+def has_own_secret(location: str | os.PathLike[str]) -> bool:
+    """Whether a location says where its PIN is, so that nothing else is asked for it."""
+    return is_token(location) and "pin-source" in _attributes(os.fspath(location).partition("?")[2], "&")
 
 
 def installation_key_at(location: str | os.PathLike[str], passphrase: Passphrase) -> InstallationKey:

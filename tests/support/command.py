@@ -13,7 +13,7 @@ from sa_keyvault import new_passphrase
 from sa_keyvault.installation import SoftwareInstallationKey
 from support.leaks import marked
 
-__all__ = ["EMAIL", "KeyFiles", "Outcome", "Runner", "run_command", "write_key_files"]
+__all__ = ["EMAIL", "KeyFiles", "Outcome", "Runner", "command_environment", "run_command", "write_key_files"]
 
 EMAIL = marked("ada@example.org")
 """What the application has stored that the command is run beside."""
@@ -50,10 +50,8 @@ def write_key_files(key: SoftwareInstallationKey, folder: Path) -> KeyFiles:
     return KeyFiles(folder / "installation.pem", folder / "passphrase")
 
 
-def run_command(
-    files: KeyFiles, arguments: tuple[str, ...], url: URL | None, environment: Mapping[str, str]
-) -> Outcome:
-    """Run `sa-keyvault` with these arguments, in an environment that names key files and database."""
+def command_environment(files: KeyFiles, url: URL | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment that names key files and database, with these variables."""
     own = {
         # `--metadata support.models:Base` is found there
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_MODELS), os.environ.get("PYTHONPATH")))),
@@ -62,9 +60,16 @@ def run_command(
         "COLUMNS": "100",
         **({} if url is None else {"SA_KEYVAULT_URL": url.render_as_string(hide_password=False)}),
     }
+    return {**os.environ, **own, **environment}
+
+
+def run_command(
+    files: KeyFiles, arguments: tuple[str, ...], url: URL | None, environment: Mapping[str, str]
+) -> Outcome:
+    """Run `sa-keyvault` with these arguments, in an environment that names key files and database."""
     done = subprocess.run(  # noqa: S603 - the arguments are the tests' own
         [str(Path(sys.executable).parent / "sa-keyvault"), *arguments],
-        env={**os.environ, **own, **environment},
+        env=command_environment(files, url, environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
