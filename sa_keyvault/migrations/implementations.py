@@ -107,7 +107,7 @@ def rotate_working_key(operations: Operations, operation: RotateWorkingKeyOp) ->
 def rotate_master_key(operations: Operations, operation: RotateMasterKeyOp) -> None:
     """Let a new master key follow the active one."""
     connection = _online(operations, operation.name)
-    administration.rotate_master(connection, joined_ring(operations.migration_context), _REASON)
+    administration.rotate_master(connection, joined_ring(operations.migration_context), reason=_REASON)
 
 
 def _online(operations: Operations, name: str) -> Connection:

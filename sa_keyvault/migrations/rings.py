@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sa_keyvault.administration import provisioning_of
 from sa_keyvault.dialects import ring_of
 from sa_keyvault.errors import ConfigurationError, LegacyAlgorithmWarning
-from sa_keyvault.installation import InstallationKey, passphrase_from_file
+from sa_keyvault.installation import has_own_secret, installation_key_at, passphrase_from_file
 from sa_keyvault.keyring import find_store
 from sa_keyvault.plugin import KeyRing
 
@@ -21,6 +21,7 @@ __all__ = ["joined_ring"]
 
 _RING = "sa_keyvault_ring"
 _KEY = "SA_KEYVAULT_INSTALLATION_KEY"
+_ANCHOR = "SA_KEYVAULT_ANCHOR"
 _PASSPHRASE = "SA_KEYVAULT_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable
 
 
@@ -72,14 +73,15 @@ def _separate(ring: KeyRing) -> KeyRing:
 
 
 def _from_environment(connection: Connection) -> KeyRing:
-    path, passphrase = os.environ.get(_KEY), os.environ.get(_PASSPHRASE)
-    if path is None or passphrase is None:
+    location, passphrase = os.environ.get(_KEY), os.environ.get(_PASSPHRASE)
+    if location is None or (passphrase is None and not has_own_secret(location)):
         msg = (
             f"this migration needs the installation key; set {_KEY} and {_PASSPHRASE}, "
             'or make the engine in env.py with plugins=["keyvault"] and keyring=…'
         )
         raise ConfigurationError(msg)
-    key = InstallationKey.from_file(path, passphrase_from_file(Path(passphrase)))
+    key = installation_key_at(location, passphrase_from_file(Path(passphrase or "")))
+    anchor = os.environ.get(_ANCHOR)
     if find_store(connection) is None:
-        return KeyRing(key)
-    return KeyRing(key, provisioning_of(connection, key))
+        return KeyRing(key, anchor=anchor)
+    return KeyRing(key, provisioning_of(connection, key), anchor=anchor)

@@ -42,7 +42,7 @@ class Migrations:
         text = text.replace(_TARGET, 'target_metadata = config.attributes["metadata"]')
         # the logging of the tests is not the command's
         environment.write_text(text.replace("fileConfig(config", "(lambda name: None)(config"), "utf-8")
-        self._environment = {
+        self.variables = {
             "SA_KEYVAULT_INSTALLATION_KEY": str(keys.key),
             "SA_KEYVAULT_PASSPHRASE_FILE": str(keys.passphrase),
         }
@@ -91,8 +91,8 @@ class Migrations:
 
     @contextmanager
     def _in_environment(self) -> Iterator[None]:
-        before = {name: os.environ.get(name) for name in self._environment}
-        os.environ.update(self._environment)
+        before = {name: os.environ.get(name) for name in self.variables}
+        os.environ.update(self.variables)
         try:
             yield
         finally:
