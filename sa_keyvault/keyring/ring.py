@@ -185,7 +185,7 @@ class Ring:
         self._measure(area, connection)
         records = self._known_records(area, connection)
         if len(records) < self.settings.working_keys_per_area:
-            self._adopt_committed(area, connection)
+            self.adopt_committed(area, connection)
             records = self._known_records(area, connection)
         missing = self.settings.working_keys_per_area - len(records)
         return records + [self._create_working(area, connection) for _ in range(missing)]
@@ -207,7 +207,7 @@ class Ring:
         self._worn |= {number for number in spent if not self._usage.has_left(str(number))}
         self._measured.add(area)
 
-    def _adopt_committed(self, area: str, connection: Connection) -> None:
+    def adopt_committed(self, area: str, connection: Connection) -> None:
         """Take up keys of *area* that others have committed; those of this transaction are not committed."""
         state = find_state(connection)
         if state is not None and state.has_changed_keys:
