@@ -149,14 +149,27 @@ def members(events: Iterable[Event]) -> set[str]:
     for event in events:
         if event.action == "store-created":
             found.add(event.fingerprint)
-        elif event.action == "installation-joined":
+        elif event.action in ("installation-joined", "installation-invited"):
             found.add(event.subject)
         elif event.action == "installation-left":
             found.discard(event.subject)
     return found
 
 
-MEMBERSHIP = ("store-created", "installation-joined", "installation-left")
+def invited(events: Iterable[Event]) -> set[str]:
+    """Return the fingerprints of members that were invited and have not accepted yet, by events in their order."""
+    found: set[str] = set()
+    for event in events:
+        if event.action == "installation-invited":
+            found.add(event.subject)
+        elif event.action in ("installation-joined", "installation-left"):
+            found.discard(event.subject)
+        elif event.action == "installation-accepted":
+            found.discard(event.fingerprint)
+    return found
+
+
+MEMBERSHIP = ("store-created", "installation-joined", "installation-invited", "installation-left")
 """Actions that `members` looks at."""
 
 

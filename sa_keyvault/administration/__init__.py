@@ -3,7 +3,13 @@
 from sa_keyvault.administration.audit import AuditReport, verify_events
 from sa_keyvault.administration.counting import ValueCount, count_values
 from sa_keyvault.administration.doctor import Finding, examine, examine_values
-from sa_keyvault.administration.installations import add_installation, bind_certificate, remove_installation
+from sa_keyvault.administration.installations import (
+    add_installation,
+    bind_certificate,
+    invite_installation,
+    join_installation,
+    remove_installation,
+)
 from sa_keyvault.administration.masters import (
     MasterFollowed,
     disable_master,
@@ -35,6 +41,8 @@ __all__ = [
     "enable_working",
     "examine",
     "examine_values",
+    "invite_installation",
+    "join_installation",
     "provision",
     "provisioning_of",
     "remove_installation",

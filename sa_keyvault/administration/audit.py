@@ -11,7 +11,7 @@ from sa_keyvault import store
 from sa_keyvault.errors import ConfigurationError, KeyRecordError
 from sa_keyvault.installation import is_signed_by, is_store_signed, public_key_of
 from sa_keyvault.keyring import anchor_problem, require_store
-from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, chained, members
+from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, chained, invited, members
 
 __all__ = ["AuditReport", "verify_events"]
 
@@ -50,7 +50,7 @@ def verify_events(
     installations = store.installations(connection)
     linked = [event for event in events if event.number is not None]
     findings = [
-        *_store_signature(record, installations, fingerprints or members(linked)),
+        *_store_signature(record, installations, fingerprints or members(linked) - invited(events)),
         *_signatures(record, events, installations),
         *_chain(record, linked),
         *_births(connection, events),
@@ -65,7 +65,9 @@ def _store_signature(
 ) -> Iterator[str]:
     for fingerprint in sorted(trusted):
         installation = installations.get(fingerprint)
-        if installation is None or not _is_store_signed(record, installation):
+        if installation is not None and not installation.signature:
+            yield f"installation key {fingerprint} is invited, and has not joined yet: it has signed nothing"
+        elif installation is None or not _is_store_signed(record, installation):
             yield f"the record of the key store is not signed by installation key {fingerprint}"
     if not trusted:
         yield "no installation key opens this key store"

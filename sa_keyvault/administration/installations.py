@@ -4,13 +4,22 @@ import datetime
 
 from sqlalchemy import Connection
 
+from sa_keyvault import store
+from sa_keyvault.administration.audit import verify_events
 from sa_keyvault.administration.tidying import administer
-from sa_keyvault.errors import InstallationKeyError
-from sa_keyvault.installation import InstallationCertificate, InstallationKey
-from sa_keyvault.keyring import operation
+from sa_keyvault.errors import InstallationKeyError, KeyRecordError, KeyStateError, KeyStoreError
+from sa_keyvault.installation import (
+    WRAPPINGS,
+    InstallationCertificate,
+    InstallationKey,
+    public_record,
+    requested_key,
+)
+from sa_keyvault.keyring import accept, admit, invite, load_keys, operation, require_reason
+from sa_keyvault.ledger import members
 from sa_keyvault.plugin import KeyRing
 
-__all__ = ["add_installation", "bind_certificate", "remove_installation"]
+__all__ = ["add_installation", "bind_certificate", "invite_installation", "join_installation", "remove_installation"]
 
 
 def add_installation(connection: Connection, ring: KeyRing, key: InstallationKey, reason: str = "") -> None:
@@ -30,7 +39,75 @@ def add_installation(connection: Connection, ring: KeyRing, key: InstallationKey
         sa_keyvault.InstallationKeyError: It cannot unwrap or sign as the store is provisioned.
     """
     with administer(connection, ring, reason, (key,)) as changing:
-        changing.add_installation(key)
+        admit(changing, key)
+
+
+def invite_installation(
+    connection: Connection, ring: KeyRing, request: bytes, wrapping: str = WRAPPINGS[0], reason: str = ""
+) -> str:
+    """Let the installation key of another server open the key store, which need not be at hand: a key in a token, say.
+
+    Every master key is wrapped for it, and signed by the ring's own. Until it has joined (`join_installation`) or
+    left, keys cannot be changed.
+
+    Args:
+        connection: In a transaction, or about to begin one; the caller commits.
+        ring: Of an installation key that opens the store.
+        request: What `certificate_request` has made of the other key; it proves that its maker has the private half.
+            Compare the fingerprint with what the other server says: somebody on the way could have put in his own.
+        wrapping: How the other key unwraps, one of `rsa-oaep-sha256` and `rsa-oaep-sha1`.
+        reason: Why, for the audit events.
+
+    Returns:
+        The fingerprint of the key that is invited.
+
+    Raises:
+        sa_keyvault.KeyStateError: It opens the store already, or is invited.
+        sa_keyvault.InstallationKeyError: The request is none, is not signed by its key, or the key is weak.
+    """
+    record = public_record(requested_key(request))
+    with administer(connection, ring, reason) as changing:
+        invite(changing, record, wrapping)
+    return record.fingerprint
+
+
+def join_installation(connection: Connection, ring: KeyRing, inviter: str, reason: str = "") -> None:
+    """Accept an invitation: sign for oneself what the inviting key has signed, after all of it was verified.
+
+    Args:
+        connection: In a transaction, or about to begin one; the caller commits.
+        ring: Of the installation key that is invited; it need not be initialized.
+        inviter: Fingerprint of the key that invited it, as its administrator says: whoever can write the database
+            could have put his own invitation there.
+        reason: Why, for the audit events.
+
+    Raises:
+        sa_keyvault.KeyStoreError: The key is not invited.
+        sa_keyvault.KeyStateError: It opens the store already.
+        sa_keyvault.KeyRecordError: Something is not signed by the inviter, or was changed since.
+        sa_keyvault.InstallationKeyError: The key cannot unwrap as it was wrapped for, or sign as is provisioned.
+    """
+    require_reason(reason)
+    own = ring.installation_key.fingerprint
+    with store.locked(connection), connection.begin_nested():
+        known = store.installations(connection)
+        if own not in members(store.membership_events(connection)) or own not in known:
+            msg = f"installation key {own} is not invited to this key store; `sa-keyvault installation invite` does so"
+            raise KeyStoreError(msg)
+        if known[own].signature:
+            msg = f"installation key {own} opens this key store already"
+            raise KeyStateError(msg)
+        findings = verify_events(connection, [inviter]).findings
+        if inviter not in known or findings:
+            msg = (
+                f"the invitation is not as installation key {inviter} has signed it "
+                f"({findings[0] if findings else 'it does not open this key store'}); "
+                "see whether the fingerprint is right, and `sa-keyvault audit verify` with that key"
+            )
+            raise KeyRecordError(msg)
+        accept(connection, ring.identity, known[inviter], reason)
+        # everything else that is verified at a start
+        load_keys(connection, ring.identity)
 
 
 def remove_installation(connection: Connection, ring: KeyRing, fingerprint: str, reason: str = "") -> None:

@@ -73,14 +73,18 @@ def provision(connection: Connection, ring: KeyRing, reason: str = "") -> Provis
         )
 
 
-def provisioning_of(connection: Connection, key: InstallationKey) -> Provisioning:
+def provisioning_of(connection: Connection, key: InstallationKey | str) -> Provisioning:
     """Return the provisioning that a key store has now, by what is signed and made in it; nothing is verified.
+
+    Args:
+        connection: Where the key store is.
+        key: Installation key, or its fingerprint, whose signature tells the hash.
 
     Raises:
         sa_keyvault.KeyStoreError: There is no key store.
     """
     require_store(connection)
-    own = store.installations(connection).get(key.fingerprint)
+    own = store.installations(connection).get(key if isinstance(key, str) else key.fingerprint)
     is_sha1 = own is not None and own.algorithm == SIGNATURES["sha1"]
     masters, working = store.masters(connection), store.working(connection)
     return Provisioning(

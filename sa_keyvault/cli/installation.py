@@ -10,12 +10,15 @@ from sa_keyvault.cli.access import Access, access_options, yes_option
 from sa_keyvault.cli.consoles import error_output, output
 from sa_keyvault.errors import InstallationKeyError
 from sa_keyvault.installation import (
+    WRAPPINGS,
     InstallationKey,
     SoftwareInstallationKey,
     certificate_request,
     installation_key_at,
     new_passphrase,
     passphrase_from_file,
+    public_record,
+    requested_key,
 )
 from sa_keyvault.keyring import load_keys
 from sa_keyvault.private_file import write_private_file
@@ -95,8 +98,9 @@ def _opening(access: Access, key: InstallationKey) -> InstallationKey:
 @click.option("--organization", help="Name of the owner.")
 def request(access: Access, common_name: str, organization: str | None) -> None:
     """Print a request (PKCS#10) for a certificate of the installation key; the private half stays where it is."""
-    data = certificate_request(access.read_key(), common_name, organization)
-    click.echo(data.decode(), nl=False)
+    key = access.read_key()
+    click.echo(certificate_request(key, common_name, organization).decode(), nl=False)
+    error_output().print(f"installation key {key.fingerprint}")
 
 
 @installation.command()
@@ -124,6 +128,43 @@ def add(access: Access, key: str, passphrase: Path) -> None:
     output().print(
         f"installation key {other.fingerprint} opens the key store, beside {ring.installation_key.fingerprint}"
     )
+
+
+@installation.command()
+@access_options
+@click.option(
+    "--wrapping",
+    type=click.Choice(WRAPPINGS),
+    default=WRAPPINGS[0],
+    show_default=True,
+    help="How the other key unwraps; some tokens do SHA-1 only.",
+)
+@click.argument("file", type=click.File("rb"))
+@yes_option
+def invite(access: Access, wrapping: str, file: BinaryIO, *, yes: bool) -> None:
+    """Let the installation key of another server open the key store, too, without it: by the request in FILE.
+
+    The other server makes FILE by `installation request`, and joins by `installation join`.
+    """
+    request = file.read()
+    if not yes:
+        other = public_record(requested_key(request)).fingerprint
+        click.confirm(f"does the other server say that it has installation key {other}?", abort=True)
+    with access.opened() as (connection, ring):
+        fingerprint = administration.invite_installation(connection, ring, request, wrapping, access.reason)
+    output().print(f"installation key {fingerprint} is invited by {ring.installation_key.fingerprint}")
+
+
+@installation.command()
+@access_options
+@click.argument("inviter")
+def join(access: Access, inviter: str) -> None:
+    """Accept the invitation of the installation key with the fingerprint INVITER, which is trusted for it."""
+    key = access.read_key()
+    with access.connection() as connection:
+        ring = access.ring(key, administration.provisioning_of(connection, inviter))
+        administration.join_installation(connection, ring, inviter, access.reason)
+    output().print(f"installation key {key.fingerprint} opens the key store, beside {inviter}")
 
 
 @installation.command()

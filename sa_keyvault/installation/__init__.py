@@ -17,14 +17,22 @@ from sa_keyvault.installation.ledger import (
     is_signed_by,
     is_store_signed,
     public_key_of,
+    public_record,
     sign_event,
     sign_store,
     verify_store,
 )
 from sa_keyvault.installation.locations import has_own_secret, installation_key_at, is_token
-from sa_keyvault.installation.masters import resign_master, unwrap_master, verify_master, wrap_master
+from sa_keyvault.installation.masters import (
+    resign_master,
+    unwrap_master,
+    verify_invitation,
+    verify_master,
+    wrap_master,
+    wrap_master_for,
+)
 from sa_keyvault.installation.passphrase import Passphrase, new_passphrase, passphrase_from_file
-from sa_keyvault.installation.request import certificate_request
+from sa_keyvault.installation.request import certificate_request, requested_key
 from sa_keyvault.installation.token import Pkcs11InstallationKey
 
 __all__ = [
@@ -48,12 +56,16 @@ __all__ = [
     "new_passphrase",
     "passphrase_from_file",
     "public_key_of",
+    "public_record",
+    "requested_key",
     "resign_master",
     "sign_event",
     "sign_store",
     "unwrap_master",
     "verify_certificate",
+    "verify_invitation",
     "verify_master",
     "verify_store",
     "wrap_master",
+    "wrap_master_for",
 ]

@@ -12,7 +12,15 @@ from sa_keyvault.installation.keys import InstallationKey, fingerprint
 from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, new_event
 from sa_keyvault.suites import Provisioning
 
-__all__ = ["is_signed_by", "is_store_signed", "public_key_of", "sign_event", "sign_store", "verify_store"]
+__all__ = [
+    "is_signed_by",
+    "is_store_signed",
+    "public_key_of",
+    "public_record",
+    "sign_event",
+    "sign_store",
+    "verify_store",
+]
 
 
 def sign_store(
@@ -20,13 +28,18 @@ def sign_store(
 ) -> InstallationRecord:
     """Sign the store's record with *key*; return the installation's record."""
     algorithm = SIGNATURES[provisioning.hash]
-    return InstallationRecord(
-        fingerprint=key.fingerprint,
-        public_key=key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+    return replace(
+        public_record(key.public_key),
         certificate=certificate,
         algorithm=algorithm,
         signature=key.sign(record.signed_bytes(key.fingerprint, algorithm), algorithm),
     )
+
+
+def public_record(public_key: rsa.RSAPublicKey) -> InstallationRecord:
+    """Return the record of an installation that has signed nothing yet."""
+    der = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return InstallationRecord(fingerprint(public_key), public_key=der, certificate=b"", algorithm="", signature=b"")
 
 
 def verify_store(record: StoreRecord, installation: InstallationRecord, key: InstallationKey) -> None:

@@ -1,14 +1,15 @@
 """Wraps and signs master keys, and verifies and unwraps them."""
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sa_keyvault.errors import ConfigurationError, InstallationKeyError, KeyRecordError
 from sa_keyvault.installation.algorithms import SIGNATURES, WRAPPINGS, signature_scheme, wrapping_scheme
-from sa_keyvault.installation.keys import InstallationKey
+from sa_keyvault.installation.keys import InstallationKey, fingerprint
 from sa_keyvault.records import MasterRecord, MasterSecret, Wrap, signed_bytes
 from sa_keyvault.suites import Provisioning
 
-__all__ = ["resign_master", "unwrap_master", "verify_master", "wrap_master"]
+__all__ = ["resign_master", "unwrap_master", "verify_invitation", "verify_master", "wrap_master", "wrap_master_for"]
 
 
 def wrap_master(record: MasterRecord, secret: MasterSecret, key: InstallationKey, provisioning: Provisioning) -> Wrap:
@@ -27,7 +28,25 @@ def wrap_master(record: MasterRecord, secret: MasterSecret, key: InstallationKey
         )
         raise InstallationKeyError(msg)
     wrapped = key.public_key.encrypt(secret.to_secret().expose(), wrapping_scheme(wrapping))
-    return _signed(record, wrapping, wrapped, key, provisioning)
+    return _signed(record, wrapping, wrapped, key, key.fingerprint, provisioning)
+
+
+def wrap_master_for(
+    record: MasterRecord,
+    secret: MasterSecret,
+    recipient: rsa.RSAPublicKey,
+    wrapping: str,
+    signer: InstallationKey,
+    provisioning: Provisioning,
+) -> Wrap:
+    """Wrap a master key's secret for a key that is not at hand, signed by one that is.
+
+    Raises:
+        sa_keyvault.InstallationKeyError: The signer cannot sign as it is provisioned.
+        sa_keyvault.KeyRecordError: There is no such wrapping algorithm.
+    """
+    wrapped = recipient.encrypt(secret.to_secret().expose(), wrapping_scheme(wrapping))
+    return _signed(record, wrapping, wrapped, signer, fingerprint(recipient), provisioning)
 
 
 def resign_master(record: MasterRecord, wrap: Wrap, key: InstallationKey, provisioning: Provisioning) -> Wrap:
@@ -39,11 +58,16 @@ def resign_master(record: MasterRecord, wrap: Wrap, key: InstallationKey, provis
         sa_keyvault.InstallationKeyError: The key cannot sign as it is provisioned.
     """
     wrapping, _, _ = wrap.algorithm.partition("+")
-    return _signed(record, wrapping, wrap.wrapped, key, provisioning)
+    return _signed(record, wrapping, wrap.wrapped, key, wrap.fingerprint, provisioning)
 
 
 def _signed(
-    record: MasterRecord, wrapping: str, wrapped: bytes, key: InstallationKey, provisioning: Provisioning
+    record: MasterRecord,
+    wrapping: str,
+    wrapped: bytes,
+    key: InstallationKey,
+    recipient: str,
+    provisioning: Provisioning,
 ) -> Wrap:
     signature = SIGNATURES[provisioning.hash]
     if signature not in key.algorithms:
@@ -53,8 +77,8 @@ def _signed(
         )
         raise InstallationKeyError(msg)
     algorithm = f"{wrapping}+{signature}"
-    message = signed_bytes(record, key.fingerprint, algorithm, wrapped)
-    return Wrap(record.id, key.fingerprint, algorithm, wrapped, key.sign(message, signature))
+    message = signed_bytes(record, recipient, algorithm, wrapped)
+    return Wrap(record.id, recipient, algorithm, wrapped, key.sign(message, signature))
 
 
 def unwrap_master(record: MasterRecord, wrap: Wrap, key: InstallationKey, provisioning: Provisioning) -> MasterSecret:
@@ -77,6 +101,20 @@ def verify_master(record: MasterRecord, wrap: Wrap, key: InstallationKey, provis
         sa_keyvault.KeyRecordError: It did not, or they were changed since.
         sa_keyvault.ConfigurationError: They are signed with SHA-1 where SHA-256 is provisioned.
     """
+    _verify(record, wrap, key.public_key, provisioning)
+
+
+def verify_invitation(record: MasterRecord, wrap: Wrap, inviter: rsa.RSAPublicKey, provisioning: Provisioning) -> None:
+    """Verify that another installation key, which is trusted, signed record and wrap for the one that joins.
+
+    Raises:
+        sa_keyvault.KeyRecordError: It did not, or they were changed since.
+        sa_keyvault.ConfigurationError: They are signed with SHA-1 where SHA-256 is provisioned.
+    """
+    _verify(record, wrap, inviter, provisioning)
+
+
+def _verify(record: MasterRecord, wrap: Wrap, signer: rsa.RSAPublicKey, provisioning: Provisioning) -> None:
     signature = wrap.algorithm.partition("+")[2]
     if signature == SIGNATURES["sha1"] and provisioning.hash != "sha1":
         msg = (
@@ -86,10 +124,10 @@ def verify_master(record: MasterRecord, wrap: Wrap, key: InstallationKey, provis
         raise ConfigurationError(msg)
     message = signed_bytes(record, wrap.fingerprint, wrap.algorithm, wrap.wrapped)
     try:
-        key.public_key.verify(wrap.signature, message, *signature_scheme(signature))
+        signer.verify(wrap.signature, message, *signature_scheme(signature))
     except InvalidSignature:
         msg = (
-            f"the record of master key {record.id} is not signed by installation key {key.fingerprint}; "
+            f"the record of master key {record.id} is not signed by installation key {fingerprint(signer)}; "
             "it was changed outside the library, or another installation wrote it"
         )
         raise KeyRecordError(msg) from None

@@ -3,14 +3,16 @@
 from typing import NoReturn
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from sa_keyvault.errors import InstallationKeyError
 from sa_keyvault.installation.algorithms import SIGNATURES
 from sa_keyvault.installation.keys import InstallationKey
+from sa_keyvault.installation.strength import refuse_weak_public
 
-__all__ = ["certificate_request"]
+__all__ = ["certificate_request", "requested_key"]
 
 _MAX_NAME = 64  # characters; RFC 5280 appendix A.1, ub-common-name and ub-organization-name
 
@@ -61,6 +63,30 @@ def certificate_request(key: InstallationKey, common_name: str, organization: st
         msg = "the signature of the request does not verify with the public half; the key's token is at fault"
         raise InstallationKeyError(msg)
     return request.public_bytes(serialization.Encoding.PEM)
+
+
+def requested_key(data: bytes) -> rsa.RSAPublicKey:
+    """Return the public key in a request, whose signature proves that who made it has the private half.
+
+    Args:
+        data: The request (PKCS#10), PEM.
+
+    Source:
+        RFC 2986 section 3; RFC 4211 section 4 calls such a signature a proof of possession.
+
+    Raises:
+        sa_keyvault.InstallationKeyError: It is no request, is not signed by its own key, or the key is weak.
+    """
+    try:
+        request = x509.load_pem_x509_csr(data)
+        key, is_signed = request.public_key(), request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm, InvalidSignature):
+        key, is_signed = None, False
+    if not is_signed or not isinstance(key, rsa.RSAPublicKey):
+        msg = "no request of an installation key in PEM, or its signature does not fit; make one with `request`"
+        raise InstallationKeyError(msg)
+    refuse_weak_public(key, "InstallationKey.generate()")
+    return key
 
 
 class _Signer(rsa.RSAPrivateKey):

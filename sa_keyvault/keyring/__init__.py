@@ -3,6 +3,7 @@
 from sa_keyvault.keyring.anchor import advance_anchor, anchor_problem
 from sa_keyvault.keyring.certificate import certificate_days
 from sa_keyvault.keyring.identity import Identity
+from sa_keyvault.keyring.joining import accept, admit, invite
 from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.keyring.loading import find_store, load_keys, require_store
 from sa_keyvault.keyring.operation import Operation, operation, require_reason
@@ -24,6 +25,8 @@ __all__ = [
     "Ring",
     "Settings",
     "TransactionState",
+    "accept",
+    "admit",
     "advance_anchor",
     "anchor_problem",
     "certificate_days",
@@ -32,6 +35,7 @@ __all__ = [
     "find_state",
     "find_store",
     "initialize",
+    "invite",
     "is_in_memory",
     "load_keys",
     "operation",

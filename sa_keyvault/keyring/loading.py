@@ -39,6 +39,7 @@ def load_keys(connection: Connection, identity: Identity) -> KeySet:
         if store.store_record(connection) == record:
             own = {wrap.master_id: wrap for wrap in wraps if wrap.fingerprint == identity.key.fingerprint}
             _require_own(masters, wraps, own, identity)
+            _require_joined(installation)
             known = {one.id: _master(one, own, record.store_id, identity) for one in masters}
             keys = KeySet(record, identity.policy, known, working)
             _verify_store(keys, installation, identity)
@@ -87,6 +88,15 @@ def _require_own(
         msg = (
             f"installation key {identity.key.fingerprint} does not open this key store; "
             f"it is wrapped for: {known}; start with one of those keys"
+        )
+        raise KeyStoreError(msg)
+
+
+def _require_joined(installation: InstallationRecord | None) -> None:
+    if installation is not None and not installation.signature:
+        msg = (
+            f"installation key {installation.fingerprint} is invited to this key store, and has not joined it yet; run "
+            "`sa-keyvault installation join` with the fingerprint of the key that invited it"
         )
         raise KeyStoreError(msg)
 

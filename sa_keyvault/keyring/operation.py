@@ -210,7 +210,7 @@ class Operation:
 
     def algorithm_of(self, master: Master) -> str:
         """Return how a master key is wrapped and signed for this installation."""
-        return self._wraps[master.record.id, self.identity.key.fingerprint].algorithm
+        return self.own_wrap(master).algorithm
 
     def _sign(self, record: MasterRecord, *, is_wiped: bool) -> None:
         signed = [self._signed(record, key, is_wiped=is_wiped) for key in self.signers]
@@ -280,38 +280,45 @@ class Operation:
 
     # -- installations -------------------------------------------------------------------------------------------
 
-    def add_installation(self, key: InstallationKey) -> None:
-        """Let one more installation key open the store.
+    def require_new(self, fingerprint: str) -> None:
+        """Refuse an installation key that is known already.
 
         Raises:
-            sa_keyvault.KeyStateError: It does so already.
+            sa_keyvault.KeyStateError: It opens the store, or is invited to.
         """
-        if key.fingerprint in self.installations:
-            msg = f"installation key {key.fingerprint} opens this key store already"
+        if fingerprint in self.installations:
+            msg = f"installation key {fingerprint} opens this key store already, or is invited"
             raise KeyStateError(msg)
-        provisioning = self.identity.policy.provisioning
-        wraps = [self._wrapped_for(master, key) for master in self.masters.values()]
+
+    def let_in(self, record: InstallationRecord, wraps: Sequence[Wrap], action: str) -> None:
+        """Let one more installation key open the store, for which every master key is wrapped."""
         # rows of the key from before it left, or that somebody put there
-        store.delete_wraps(self.connection, key.fingerprint)
-        store.delete_installation(self.connection, key.fingerprint)
+        store.delete_wraps(self.connection, record.fingerprint)
+        store.delete_installation(self.connection, record.fingerprint)
         store.add_wraps(self.connection, wraps)
         self._wraps |= {(wrap.master_id, wrap.fingerprint): wrap for wrap in wraps}
-        record = sign_store(self._record, key, provisioning)
         store.add_installation(self.connection, record)
-        self.installations[key.fingerprint] = record
-        self._public_keys[key.fingerprint] = key.public_key
-        self.note("installation-joined", key.fingerprint)
+        self.installations[record.fingerprint] = record
+        self._public_keys[record.fingerprint] = public_key_of(record)
+        self.note(action, record.fingerprint)
 
-    def _wrapped_for(self, master: Master, key: InstallationKey) -> Wrap:
-        own, provisioning = self.identity.key, self.identity.policy.provisioning
-        wrap = self._wraps[master.record.id, own.fingerprint]
-        if master.record.state is KeyState.REMOVED:
-            gone = replace(wrap, fingerprint=key.fingerprint, wrapped=b"")
-            return resign_master(master.record, gone, key, provisioning)
+    def own_wrap(self, master: Master) -> Wrap:
+        """Return the wrap of a master key for this installation."""
+        return self._wraps[master.record.id, self.identity.key.fingerprint]
+
+    def opened(self, master: Master) -> MasterSecret:
+        """Return the secret of a master key, of a disabled one, too.
+
+        Raises:
+            sa_keyvault.ConfigurationError: It is none that is accepted.
+        """
         self._require_accepted(master)
-        # of a disabled master key, too
-        secret = unwrap_master(master.record, wrap, own, provisioning)
-        return wrap_master(master.record, secret, key, provisioning)
+        return unwrap_master(master.record, self.own_wrap(master), self.identity.key, self.identity.policy.provisioning)
+
+    @property
+    def record(self) -> StoreRecord:
+        """The store's own record, as the operation found it."""
+        return self._record
 
     def remove_installation(self, fingerprint: str) -> None:
         """Let an installation key open the store no more; its public half stays, for the events that it signed.

@@ -37,8 +37,13 @@ class TokenKey:
 @pytest.fixture
 def token_key(tmp_path: Path) -> TokenKey:
     """A key that was made in a token of its own; label and id need quoting in a URI."""
-    (tmp_path / "softhsm").mkdir()
-    tokens = Tokens(softhsm_module(), tmp_path / "softhsm")
+    return make_token(tmp_path / "first")
+
+
+def make_token(folder: Path) -> TokenKey:
+    """Make a token that is seen from one machine only, and a key in it."""
+    folder.mkdir()
+    tokens = Tokens(softhsm_module(), folder)
     tokens.configure()
     tokens.make("first server")
     source = """
@@ -48,7 +53,7 @@ key = Pkcs11InstallationKey.generate(
 print(key.fingerprint)
 """
     made = tokens.run(source)
-    pin_file = tmp_path / "token.pin"
+    pin_file = folder / "token.pin"
     pin_file.touch(mode=0o600)
     pin_file.write_bytes(PIN + b"\n")
     uri = f"pkcs11:token=first%20server;object=key%3B%20of%20100%25;id=%01%3F;type=private?module-path={tokens.module}"
@@ -118,3 +123,34 @@ def test_no_file_is_made_in_a_token(run: Runner, token_key: TokenKey, tmp_path: 
         done = run(*command, url=URL.create("sqlite"), **environment)
         assert (done.code, "a key is written to a file, and not into a token" in done.errors) == (2, True)
     assert not (tmp_path / "new.passphrase").exists()
+
+
+def test_two_tokens_on_two_machines(
+    application: Engine, sqlite_url: URL, run: Runner, token_key: TokenKey, tmp_path: Path
+) -> None:
+    """A server whose key is in a token is joined by one with another token; no process sees both of them (R-43)."""
+    first, second = token_key.options, make_token(tmp_path / "second")
+    added = run("installation", "add", token_key.uri, str(token_key.pin_file), url=sqlite_url, **token_key.environment)
+    former = added.output.split()[-1]
+    assert run("installation", "confirm", former, "--yes", url=sqlite_url, **first).code == 0
+    requested = run("installation", "request", "second server", url=sqlite_url, **second.options)
+    assert (requested.code, requested.errors) == (0, f"installation key {second.fingerprint}\n")
+    (tmp_path / "request.pem").write_text(requested.output)
+    command = ("installation", "invite", str(tmp_path / "request.pem"), "--wrapping", "rsa-oaep-sha1")
+    asked = run(*command, url=sqlite_url, **first)
+    question = f"does the other server say that it has installation key {second.fingerprint}? [y/N]: "
+    assert (asked.code, question in asked.output + asked.errors) == (1, True)
+    invited = run(*command, "--yes", "--reason", "second", url=sqlite_url, **first)
+    expected = f"installation key {second.fingerprint} is invited by {token_key.fingerprint}\n"
+    assert (invited.code, invited.output, invited.errors) == (0, expected, "")
+    early = run("installation", "drill", url=sqlite_url, **second.options)
+    assert (early.code, "has not joined it yet; run" in early.errors.replace("\n", " ")) == (1, False)
+    assert "hint: run `sa-keyvault installation join` with the fingerprint" in early.errors
+    wrong = run("installation", "join", former, url=sqlite_url, **second.options)
+    assert (wrong.code, f"not as installation key {former} has signed it" in wrong.errors) == (1, True)
+    joined = run("installation", "join", token_key.fingerprint, url=sqlite_url, **second.options)
+    expected = f"installation key {second.fingerprint} opens the key store, beside {token_key.fingerprint}\n"
+    assert (joined.code, joined.output, joined.errors) == (0, expected, "")
+    for options in (first, second.options):
+        assert run("doctor", "--metadata", "support.models:Base", url=sqlite_url, **options).code == 0
+        assert run("audit", "verify", url=sqlite_url, **options).code == 0
