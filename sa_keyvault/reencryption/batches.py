@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, CursorResult, Dialect, Engine, Select
@@ -26,6 +27,7 @@ from sa_keyvault.reencryption.writing import Writer
 __all__ = ["Batch", "Converting", "Pace", "Unreadable"]
 
 _GROWTH = 4
+_SAMPLE = 100  # values, of which the size of all of a batch is reckoned
 _FIRST_BATCH = 64  # rows; how large they are is known after the first batch
 _BATCH_BYTES = 8 * 2**20  # values of one batch, at most, in about
 _KEYS = 500  # in one SELECT; SQLite allows 999 parameters in old builds, and a key may have several columns
@@ -227,9 +229,9 @@ class Converting:
             if unread:
                 name = converter.change.name
                 self._on_unreadable([Unreadable(name, self._key(row), str(reason)) for row, reason in unread])
-        selectors = [any(one is not None for one in values) for values in zip(*columns, strict=True)]
-        if all(selectors):
+        if any(None not in column for column in columns):
             return block, columns
+        selectors = [any(one is not None for one in values) for values in zip(*columns, strict=True)]
         return block.chosen(selectors), [Plaintexts(compress(column, selectors)) for column in columns]
 
     def _write(
@@ -273,16 +275,18 @@ class Converting:
             returned = self._rows(connection, self._walk.between(first, last, 2 * len(expected)))
         if returned == expected:
             return []
-        wanted = {self._key(row): row for row in expected}
-        stored = {self._key(row): row for row in returned}
+        wanted, stored = self._by_key(expected), self._by_key(returned)
+        if wanted == stored:
+            return []
         others = [key for key in wanted if key not in stored]
-        stored |= {self._key(row): row for row in self._rows_with(connection, others)}
+        stored |= self._by_key(self._rows_with(connection, others))
         return [key for key, row in wanted.items() if key in stored and stored[key] != row]
 
     def _adapt(self, old: Sequence[Sequence[Any]], count: int) -> None:
         """Make batches larger, until their values are as many bytes as a transaction shall have."""
-        size = sum(len(value) for column in old for value in column if isinstance(value, (str, bytes)))
-        self._size = max(1, min(self._size * _GROWTH, _BATCH_BYTES * count // max(1, size)))
+        sample = min(count, _SAMPLE)
+        size = sum(len(value) for column in old for value in column[:sample] if isinstance(value, (str, bytes)))
+        self._size = max(1, min(self._size * _GROWTH, _BATCH_BYTES * sample // max(1, size)))
 
     def _rows_with(self, connection: Connection, keys: Sequence[RowKey]) -> list[Row]:
         found: list[Row] = []
@@ -305,6 +309,9 @@ class Converting:
 
     def _last(self, block: Block) -> RowKey | None:
         return self._key(block.rows[-1]) if block.rows else None
+
+    def _by_key(self, rows: Sequence[Row]) -> dict[RowKey, Row]:
+        return dict(zip(map(itemgetter(slice(self._walk.key_count)), rows), rows, strict=True))
 
     def _key(self, row: Row) -> RowKey:
         return row[: self._walk.key_count]

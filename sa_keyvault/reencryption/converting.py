@@ -119,9 +119,12 @@ class Converter:
         ((at, read),) = self._ties
         pairs = zip(block.columns[self.value_at], block.columns[at], strict=True)
         try:
+            # a list first: a generator would cost a switch of frames for each value
             return Plaintexts(
-                None if stored is None or stored[_PREFIX] in current else read(stored + symbols)
-                for stored, symbols in pairs
+                [
+                    None if stored is None or stored[_PREFIX] in current else read(stored + symbols)
+                    for stored, symbols in pairs
+                ]
             )
         except (DecryptionError, KeyNotFoundError, TypeError):
             return None
@@ -178,9 +181,16 @@ class Converter:
             plaintexts = Plaintexts(None if one is None else recode(one) for one in plaintexts)
         tie, sizes = self.change.ties[0], [len(one) for one in plaintexts if one is not None]
         # all of them before the first plaintext is a local of the loop, which an error would keep
-        sealers = iter(list(self._ring.sealers(tie.area, tie.binding, sizes, connection)))
-        given = zip(stored, plaintexts, map(as_bytes, block.columns[self.symbols_at]), strict=True)
-        return [old if one is None else next(sealers)(one, symbols) for old, one, symbols in given]
+        sealers = list(self._ring.sealers(tie.area, tie.binding, sizes, connection))
+        symbols = block.columns[self.symbols_at]
+        if set(map(type, symbols)) != {bytes}:
+            symbols = [as_bytes(one) for one in symbols]
+        if len(sealers) == len(stored):
+            given = zip(sealers, plaintexts, symbols, strict=True)
+            return [seal(one, row) for seal, one, row in given if one is not None]
+        left = iter(sealers)
+        kept = zip(stored, plaintexts, symbols, strict=True)
+        return [old if one is None else next(left)(one, row) for old, one, row in kept]
 
 
 def _plain_reader(change: ColumnChange, values: ValueCodec, dialect: Dialect) -> Callable[[Any], bytes | None] | None:
