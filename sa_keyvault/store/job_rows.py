@@ -60,8 +60,9 @@ def add_parts(connection: Connection, parts: Sequence[JobPart]) -> None:
 
 def claim_part(connection: Connection, part: JobPart, owner: str, now: str) -> bool:
     """Take a part as it was read; return whether nobody else has taken it meanwhile."""
-    same = and_(_is(part), job_table.c.owner == part.owner, job_table.c.changed == part.changed)
-    return _update(connection, same, owner=owner, changed=now)
+    # all that changes: within one second it may have been claimed, moved and finished
+    same = [job_table.c[name] == getattr(part, name) for name in ("owner", "changed", "after", "is_finished")]
+    return _update(connection, and_(_is(part), *same), owner=owner, changed=now)
 
 
 def move_part(connection: Connection, part: JobPart, after: str, done_rows: int, now: str) -> bool:
