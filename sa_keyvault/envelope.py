@@ -192,8 +192,10 @@ def reader(
             return read(bytes(stored))
         except _FAILURES as error:
             failure = _failure(type(error), len(stored))
-        # no context and no inner frames: they would keep ciphertext and plaintext alive in a traceback
-        raise locate(failure.with_traceback(None), stored) from None
+        # no context, no inner frames and no local here: they would keep ciphertext and plaintext alive in a traceback
+        located = locate(failure.with_traceback(None), stored)
+        del stored
+        raise located from None
 
     return read
 

@@ -37,8 +37,11 @@ def transitional_reader(
         try:
             return _read(stored)
         except (BindingError, MalformedEnvelopeError) as error:
-            failure = MalformedEnvelopeError(str(error), size=len(stored))
-        raise locate(failure, stored) from None
+            failure = MalformedEnvelopeError(str(error.with_traceback(None)), size=len(stored))
+        located = locate(failure, stored)
+        # a traceback would keep it, and it may be a plaintext
+        del stored
+        raise located from None
 
     def _read(stored: bytes) -> Any:
         # an envelope tells its own length; the end of a plaintext is known from the right only
