@@ -1,14 +1,19 @@
 """An application with claimants, and what an administrator has at hand."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 import pytest
 from conftest import EngineMaker, RingMaker
 from sqlalchemy import URL, Engine, Table
 from support.jobs import CLAIMANTS, add_claimants, rotate
 from support.models import Base
+from support.workers import connect
 
-from sa_keyvault import KeyRing
+from sa_keyvault import KeyRing, new_passphrase
+from sa_keyvault.installation import SoftwareInstallationKey
 
 
 @pytest.fixture
@@ -45,3 +50,14 @@ def rotated(application: Engine, plain: Engine, admin: KeyRing) -> Engine:
     """The same, and every value is under a retired key."""
     rotate(plain, admin, "identities", "models")
     return application
+
+
+@pytest.fixture
+def connector(url: URL, installation_key: SoftwareInstallationKey, tmp_path: Path) -> Callable[[], Engine]:
+    """What a worker connects with; the installation key is in a file, as on a server."""
+    passphrase = new_passphrase()
+    key_file, passphrase_file = tmp_path / "installation.pem", tmp_path / "passphrase"
+    installation_key.to_file(key_file, passphrase)
+    passphrase_file.touch(mode=0o600)
+    passphrase_file.write_bytes(passphrase)
+    return partial(connect, url, key_file, passphrase_file)

@@ -5,33 +5,19 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster
-from sqlalchemy import URL, Engine
+from sqlalchemy import Engine
 from support.jobs import CLAIMANTS, claimant, job_parts, kinds, open_values, raw_values, set_raw
-from support.workers import change, connect
+from support.workers import change
 
-from sa_keyvault import ConfigurationError, ReencryptionError, new_passphrase
-from sa_keyvault.installation import SoftwareInstallationKey
+from sa_keyvault import ConfigurationError, ReencryptionError
 from sa_keyvault.reencryption import Pace, Progress, Report, run_in_parallel
 
 Connect = Callable[[], Engine]
 FAST = Pace(batch_size=10, part_size=20)
 SLOW = Pace(batch_size=5, part_size=20, rows_per_second=60)
-
-
-@pytest.fixture
-def connector(rotated: Engine, url: URL, installation_key: SoftwareInstallationKey, tmp_path: Path) -> Connect:
-    """What a worker connects with; the installation key is in a file, as on a server."""
-    passphrase = new_passphrase()
-    key_file, passphrase_file = tmp_path / "installation.pem", tmp_path / "passphrase"
-    installation_key.to_file(key_file, passphrase)
-    passphrase_file.touch(mode=0o600)
-    passphrase_file.write_bytes(passphrase)
-    return partial(connect, url, key_file, passphrase_file)
 
 
 @pytest.fixture
