@@ -82,6 +82,8 @@ def test_worker_is_killed(connector: Connect, rotated: Engine, plain: Engine, pr
     killer = Killer(plain)
     with pytest.raises(ReencryptionError, match="a worker was lost"):
         run(connector, processes, SLOW, killer)
+    # the other process is ended only after the error is told, and may write until then
+    processes.shutdown()
     assert len(killer.killed) == 1
     with rotated.connect() as connection:
         assert open_values(connection, CLAIMANTS, "email", "voice_model") == [claimant(one) for one in range(1, 101)]
