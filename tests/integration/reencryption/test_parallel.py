@@ -17,7 +17,7 @@ from sa_keyvault.reencryption import Pace, Progress, Report, run_in_parallel
 
 Connect = Callable[[], Engine]
 FAST = Pace(batch_size=10, part_size=20)
-SLOW = Pace(batch_size=5, part_size=20, rows_per_second=60)
+SLOW = Pace(batch_size=5, part_size=20, rows_per_second=12)
 
 
 @pytest.fixture
