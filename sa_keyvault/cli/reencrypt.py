@@ -48,7 +48,7 @@ _PARTS = 5  # batches of a part of a table, which one worker at a time is at
 @click.option(
     "--unreadable-limit",
     type=click.IntRange(0),
-    help="How many values that do not open are passed over, by default none; a dry run passes over all.",
+    help="How many values that do not open are passed over, by default none, in a dry run 10,000.",
 )
 @click.argument("table", required=False)
 @click.argument("columns", nargs=-1)
@@ -113,8 +113,8 @@ class _Work:
         engine, reports = self.access.server(read_metadata(self.source)), []
         try:
             for change in changes:
-                left = None if end is None else max(0.0, end - time.monotonic())
-                report = self._do(engine, change, replace(self.pace, seconds=left), interrupts)
+                seconds = None if end is None else max(0.0, end - time.monotonic())
+                report = self._do(engine, change, replace(self.pace, seconds=seconds), interrupts)
                 _print(report, is_dry=self.is_dry)
                 reports.append(report)
             left = 0 if self.is_dry else sum(map(partial(_left, engine), reports, changes))
@@ -140,7 +140,8 @@ class _Work:
             with ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn")) as executor:
                 try:
                     return run_in_parallel(connect, make_change, executor, self.workers, pace, on_progress)
-                except KeyboardInterrupt:
+                except BaseException:
+                    # also where one of them cannot go on: the others would first do all that is left
                     interrupt_workers()
                     raise
 
