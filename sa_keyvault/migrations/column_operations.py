@@ -45,7 +45,7 @@ class ColumnOperation(MigrateOperation):
     ) -> None:
         self.table_name = table_name
         self.column_name = column_name
-        self.type_ = instance_of(type_)
+        self.type_: TypeEngine[Any] = instance_of(type_)
         self.area = area
         self.context = context
         self.symbols = symbols

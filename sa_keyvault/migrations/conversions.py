@@ -1,6 +1,6 @@
 """The operations that encrypt a column in place, and decrypt it, as objects: what each is told, and what undoes it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alembic.operations import BatchOperations, MigrateOperation, Operations
 
@@ -12,6 +12,9 @@ from sa_keyvault.migrations.column_operations import (
     instance_of,
     table_of,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy.types import TypeEngine
 
 __all__ = ["DecryptColumnOp", "EncryptColumnOp", "PrepareColumnOp"]
 
@@ -25,7 +28,7 @@ class EncryptColumnOp(ColumnOperation):
 
     def __init__(self, *args: Any, existing_type: GivenType, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.existing_type = instance_of(existing_type)
+        self.existing_type: TypeEngine[Any] = instance_of(existing_type)
 
     @classmethod
     def encrypt_column(
@@ -97,7 +100,7 @@ class DecryptColumnOp(ColumnOperation):
 
     def __init__(self, *args: Any, plain_type: GivenType, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.plain_type = instance_of(plain_type)
+        self.plain_type: TypeEngine[Any] = instance_of(plain_type)
 
     @classmethod
     def decrypt_column(
@@ -168,7 +171,7 @@ class PrepareColumnOp(ColumnOperation):
 
     def __init__(self, *args: Any, existing_type: GivenType, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.existing_type = instance_of(existing_type)
+        self.existing_type: TypeEngine[Any] = instance_of(existing_type)
 
     @classmethod
     def prepare_column(

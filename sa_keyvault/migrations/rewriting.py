@@ -1,6 +1,6 @@
 """The operations that seal a column's values anew, as objects: what each is told, and what undoes it."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alembic.operations import BatchOperations, MigrateOperation, Operations
 
@@ -13,6 +13,9 @@ from sa_keyvault.migrations.column_operations import (
     instance_of,
     table_of,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy.types import TypeEngine
 
 __all__ = ["RebindColumnOp", "ReencryptColumnOp"]
 
@@ -89,7 +92,7 @@ class RebindColumnOp(ColumnOperation):
         self.existing_area = existing_area
         self.existing_label = existing_label
         self.existing_symbols = existing_symbols
-        self.existing_type = None if existing_type is None else instance_of(existing_type)
+        self.existing_type: TypeEngine[Any] | None = None if existing_type is None else instance_of(existing_type)
 
     @classmethod
     def rebind_column(
