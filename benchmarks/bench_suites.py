@@ -1,28 +1,43 @@
-"""One value in each suite, against the bare AES-256-GCM of the same size."""
+"""Every suite that a key can be provisioned with, and the start of a ring in every provisioning."""
 
 import os
+import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack
+from functools import partial
+from itertools import product
+from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from benchmarks.measure import Comparison, Peer, compare
+from benchmarks.bench_keys import starting
+from benchmarks.databases import opened
+from benchmarks.figures import Figure, Scale, figures_of
+from benchmarks.measure import Peer, calls, race
+from benchmarks.tables import secret_text
+from sa_keyvault import InstallationKey, KeyRing, LegacyAlgorithmWarning, Provisioning
 from sa_keyvault.envelope import Layouts, opener, reader, sealer
 from sa_keyvault.suites import AES_256_GCM, TRIPLE_DES_SHA1, TRIPLE_DES_SHA256, Suite, random_secret
 
-__all__ = ["compare_suites"]
+__all__ = ["bench_suites"]
+
+LIMIT = "AESGCM alone"
+DEFAULT = "master aes, working aes, sha256"
 
 _COUNT = 2_000
-_NUMBER = 1
-_PLAINTEXTS = [f"person{number:08}@example.org".encode() for number in range(_COUNT)]
+_PLAINTEXTS = [secret_text(number).encode() for number in range(_COUNT)]
 _SYMBOLS = [b":%d" % number for number in range(_COUNT)]
 
 
-def compare_suites(rounds: int) -> Iterator[Comparison]:
-    """Compare an envelope of each suite, sealed and opened, with the bare cipher."""
-    for suite in (AES_256_GCM, TRIPLE_DES_SHA256, TRIPLE_DES_SHA1):
-        yield compare(f"seal in {suite.name}", _bare_encrypt(), _seal(suite), items=_COUNT, rounds=rounds, goal=None)
-        yield compare(f"open in {suite.name}", _bare_decrypt(), _open(suite), items=_COUNT, rounds=rounds, goal=None)
+def bench_suites(folder: Path, scale: Scale) -> Iterator[Figure]:
+    """Compare an envelope of each suite with the bare cipher, and the start of a ring in each provisioning."""
+    suites = (AES_256_GCM, TRIPLE_DES_SHA256, TRIPLE_DES_SHA1)
+    sealing = {LIMIT: _bare_encrypt(), **{suite.name: _seal(suite) for suite in suites}}
+    opening = {LIMIT: _bare_decrypt(), **{suite.name: _open(suite) for suite in suites}}
+    for work, peers in (("open 26 B", opening), ("seal 26 B", sealing)):
+        found = race(peers, items=_COUNT, rounds=scale.rounds)
+        yield from figures_of(found, "suites", work, "", LIMIT)
+    yield from _starts(folder, scale)
 
 
 def _bare_encrypt() -> Peer:
@@ -32,7 +47,7 @@ def _bare_encrypt() -> Peer:
         for plaintext in _PLAINTEXTS:
             encrypt(urandom(12), plaintext, None)
 
-    return lambda: nullcontext(work)
+    return calls(work)
 
 
 def _bare_decrypt() -> Peer:
@@ -45,23 +60,23 @@ def _bare_decrypt() -> Peer:
         for nonce, body in sealed:
             decrypt(nonce, body, None)
 
-    return lambda: nullcontext(work)
+    return calls(work)
 
 
 def _seal(suite: Suite) -> Peer:
-    seal = sealer(_NUMBER, suite, suite.cipher(random_secret(suite.key_size)))
+    seal = sealer(1, suite, suite.cipher(random_secret(suite.key_size)))
     pairs = list(zip(_PLAINTEXTS, _SYMBOLS, strict=True))
 
     def work() -> None:
         for plaintext, symbols in pairs:
             seal(plaintext, symbols)
 
-    return lambda: nullcontext(work)
+    return calls(work)
 
 
 def _open(suite: Suite) -> Peer:
     cipher = suite.cipher(random_secret(suite.key_size))
-    seal, found = sealer(_NUMBER, suite, cipher), (opener(suite, cipher), True)
+    seal, found = sealer(1, suite, cipher), (opener(suite, cipher), True)
     stored = [seal(text, symbols) + symbols for text, symbols in zip(_PLAINTEXTS, _SYMBOLS, strict=True)]
     read = reader(Layouts(lambda _: found), bytes.decode, lambda error, _: error)
 
@@ -69,4 +84,19 @@ def _open(suite: Suite) -> Peer:
         for one in stored:
             read(one)
 
-    return lambda: nullcontext(work)
+    return calls(work)
+
+
+def _starts(folder: Path, scale: Scale) -> Iterator[Figure]:
+    key = InstallationKey.generate()
+    peers: dict[str, Peer] = {}
+    with ExitStack() as stores, warnings.catch_warnings():
+        warnings.simplefilter("ignore", LegacyAlgorithmWarning)
+        for master, working, hash_ in product(("aes", "3des"), ("aes", "3des"), ("sha256", "sha1")):
+            provisioning = Provisioning(master=master, working=working, hash=hash_)
+            make_ring = partial(KeyRing, key, provisioning, actor="benchmarks")
+            database = stores.enter_context(opened("sqlite", folder, make_ring))
+            database.ring.initialize(database.ringed)
+            peers[f"master {master}, working {working}, {hash_}"] = starting(database, make_ring)
+        found = race(peers, items=1, rounds=scale.rounds)
+    yield from figures_of(found, "provisionings", "start of a ring", "sqlite", DEFAULT)

@@ -2,12 +2,12 @@
 
 import gc
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
-__all__ = ["Comparison", "Peer", "Spread", "compare"]
+__all__ = ["Peer", "Race", "Spread", "calls", "percentiles_in_turns", "race"]
 
 Peer = Callable[[], AbstractContextManager[Callable[[], object]]]
 """Prepares one measurement and cleans up after it, outside the time; what it enters to is timed."""
@@ -35,74 +35,110 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One subject measured against one baseline.
+class Race:
+    """What some peers took for the same work, round by round.
 
     Attributes:
-        name: What was done.
-        baseline: Seconds per item of the baseline.
-        subject: Seconds per item of the subject.
-        ratio: Subject to baseline, of the two measurements of each round.
-        goal: The ratio that is aimed at, or None where the number is for orientation.
+        items: How many items one measurement handles.
+        measured: What each round took (seconds, or bytes), by peer.
     """
 
-    name: str
-    baseline: Spread
-    subject: Spread
-    ratio: Spread
-    goal: float | None
+    items: int
+    measured: Mapping[str, Sequence[float]]
 
-    @property
-    def is_met(self) -> bool | None:
-        """Whether the median ratio is within the goal; None where there is none."""
-        return None if self.goal is None else self.ratio.median <= self.goal
+    def amount(self, peer: str) -> Spread:
+        """Return what one item took."""
+        return Spread.of([taken / self.items for taken in self.measured[peer]])
+
+    def ratio(self, peer: str, baseline: str) -> Spread:
+        """Return what *peer* took in proportion to *baseline*, of the two measurements of each round."""
+        pairs = zip(self.measured[peer], self.measured[baseline], strict=True)
+        return Spread.of([own / other for own, other in pairs])
+
+    def added_share(self, peer: str, reference: str, floor: str) -> Spread:
+        """Return what *peer* adds to *floor* in proportion to what *reference* adds to it."""
+        rounds = zip(self.measured[peer], self.measured[reference], self.measured[floor], strict=True)
+        return Spread.of([(own - least) / (other - least) for own, other, least in rounds])
 
 
-def compare(name: str, baseline: Peer, subject: Peer, *, items: int, rounds: int, goal: float | None) -> Comparison:
-    """Measure *subject* against *baseline*.
+def race(peers: Mapping[str, Peer], *, items: int, rounds: int) -> Race:
+    """Measure each peer once per round, in an order that changes: no one always goes first or after the same.
 
     Args:
-        name: What is done.
-        baseline: What it is compared with.
-        subject: What is of interest.
+        peers: What is measured, by name.
         items: How many items one measurement handles.
         rounds: How many measurements of each; one more of each comes first and is thrown away.
-        goal: The ratio that is aimed at.
     """
-    measured = _in_turns({"baseline": baseline, "subject": subject}, rounds)
-    pairs = zip(measured["subject"], measured["baseline"], strict=True)
-    return Comparison(
-        name,
-        Spread.of([seconds / items for seconds in measured["baseline"]]),
-        Spread.of([seconds / items for seconds in measured["subject"]]),
-        Spread.of([own / other for own, other in pairs]),
-        goal,
-    )
-
-
-def _in_turns(peers: Mapping[str, Peer], rounds: int) -> dict[str, list[float]]:
-    """Measure each peer once per round, in an order that changes: no one always goes first."""
     measured: dict[str, list[float]] = {name: [] for name in peers}
-    names = list(peers)
-    for number in range(rounds + 1):
+    for number, names in enumerate(_orders(list(peers), rounds + 1)):
         for name in names:
             seconds = _seconds(peers[name])
             if number > 0:
                 measured[name].append(seconds)
-        names.reverse()
-    return measured
+    return Race(items, measured)
+
+
+def percentiles_in_turns(
+    peers: Mapping[str, Peer], *, burst: int, rounds: int, percents: Sequence[int]
+) -> dict[int, Race]:
+    """Measure single calls, in bursts that take turns; of each burst its percentiles are kept.
+
+    Args:
+        peers: What is measured, by name; each call of it is one measurement.
+        burst: How many calls of one peer follow each other.
+        rounds: How many bursts of each; one more comes first and is thrown away.
+        percents: Which percentiles.
+    """
+    kept: dict[int, dict[str, list[float]]] = {percent: {name: [] for name in peers} for percent in percents}
+    for number, names in enumerate(_orders(list(peers), rounds + 1)):
+        for name in names:
+            cuts = statistics.quantiles(_burst(peers[name], burst), n=100, method="inclusive")
+            for percent in percents if number > 0 else ():
+                kept[percent][name].append(cuts[percent - 1])
+    return {percent: Race(1, measured) for percent, measured in kept.items()}
+
+
+def calls(work: Callable[[], object]) -> Peer:
+    """Return the peer of a work that needs no preparation."""
+
+    @contextmanager
+    def prepare() -> Iterator[Callable[[], object]]:
+        yield work
+
+    return prepare
+
+
+def _orders(names: list[str], rounds: int) -> Iterator[list[str]]:
+    for number in range(rounds):
+        turned = names[number % len(names) :] + names[: number % len(names)]
+        yield turned if number % 2 == 0 else turned[::-1]
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _seconds(peer: Peer) -> float:
-    with peer() as work:
-        gc.collect()
-        gc.disable()
-        try:
-            begin = perf_counter()
-            # kept until the clock has stopped: what it takes to free the result belongs to nobody
-            result = work()
-            seconds = perf_counter() - begin
-        finally:
-            gc.enable()
+    with peer() as work, _without_collector():
+        begin = perf_counter()
+        # kept until the clock has stopped: what it takes to free the result belongs to nobody
+        result = work()
+        seconds = perf_counter() - begin
         del result
     return seconds
+
+
+def _burst(peer: Peer, count: int) -> list[float]:
+    taken = []
+    with peer() as work, _without_collector():
+        for _ in range(count):
+            begin = perf_counter()
+            work()
+            taken.append(perf_counter() - begin)
+    return taken
