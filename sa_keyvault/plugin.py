@@ -15,7 +15,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from sa_keyvault import store
 from sa_keyvault.dialects import attach_ring, require_supported, ring_of
-from sa_keyvault.door import open_value, seal_value
+from sa_keyvault.door import Door
 from sa_keyvault.envelope import FORMAT
 from sa_keyvault.errors import (
     CertificateExpiryWarning,
@@ -53,6 +53,7 @@ __all__ = ["KeyRing", "KeyVaultPlugin"]
 
 _T = TypeVar("_T")
 
+_NOT_INITIALIZED = "this key ring is not initialized; call ring.initialize(engine, metadata) at start-up"
 _UPDATE_LIMIT = 10_000
 _SAMPLE = 100  # values; a column that is being encrypted in place has both kinds
 
@@ -118,6 +119,7 @@ class KeyRing(Ring):
         super().__init__(Identity(installation_key, tuple(also), policy, settings.actor, file), settings)
         self.update_limit = update_limit
         self._engine: Engine | None = None
+        self._door: Door | None = None
         self._has_warned = False
         self._warn_of_legacy(policy.provisioning.weaknesses())
 
@@ -190,7 +192,7 @@ class KeyRing(Ring):
         if self._keys is not None and self._keys.store_id != keys.store_id:
             msg = f"this ring serves key store {self._keys.store_id}; make another ring for {keys.store_id}"
             raise ConfigurationError(msg)
-        self._private, self._engine = private, engine
+        self._private, self._engine, self._door = private, engine, Door(self, engine.dialect)
         self._usage.wrote(lost)
         self._start(keys)
         self._warn_of_legacy(keys.weaknesses())
@@ -231,7 +233,7 @@ class KeyRing(Ring):
         """
 
         def work(connection: Connection) -> bytes:
-            envelope = seal_value(self, connection, column, key, value)
+            envelope = self._require_door().seal(connection, column, key, value)
             if self._private is not None:
                 # the private connection has no events of its own
                 self.before_commit(connection)
@@ -257,7 +259,7 @@ class KeyRing(Ring):
         Raises:
             sa_keyvault.DecryptionError: They do not open for this column and row.
         """
-        return open_value(self, self._require_engine().dialect, column, key, stored)
+        return self._require_door().open(column, key, stored)
 
     def _warn_of_legacy(self, weaknesses: Iterable[str]) -> None:
         """Warn of 3DES and SHA-1, once in the life of a ring."""
@@ -274,9 +276,13 @@ class KeyRing(Ring):
 
     def _require_engine(self) -> Engine:
         if self._engine is None:
-            msg = "this key ring is not initialized; call ring.initialize(engine, metadata) at start-up"
-            raise ConfigurationError(msg)
+            raise ConfigurationError(_NOT_INITIALIZED)
         return self._engine
+
+    def _require_door(self) -> Door:
+        if self._door is None:
+            raise ConfigurationError(_NOT_INITIALIZED)
+        return self._door
 
 
 class KeyVaultPlugin(CreateEnginePlugin):

@@ -87,7 +87,12 @@ class Ring:
             sa_keyvault.ConfigurationError: The ring is not initialized.
         """
         self._require_keys()
-        return self._layouts.setdefault((area, binding), Layouts(partial(self._find_opener, area, binding)))
+        found = self._layouts.get((area, binding))
+        if found is None:
+            found = Layouts(partial(self._find_opener, area, binding))
+            # two threads may come here at once, and must end with one object: only that one is cleared later
+            found = self._layouts.setdefault((area, binding), found)
+        return found
 
     def _find_opener(self, area: str, binding: Binding, prefix: bytes) -> tuple[Opener, bool]:
         number = number_in(prefix.ljust(9, b"\x00"))

@@ -41,7 +41,8 @@ class StatementHooks:
         self._checks = CompiledChecks(self._plans)
         event.listen(engine, "before_execute", self._before_execute, retval=True)
         event.listen(engine, "after_execute", self._after_execute)
-        event.listen(engine, "before_cursor_execute", self._before_cursor_execute)
+        # retval: a listener that returns nothing is called by another function of SQLAlchemy, for every statement
+        event.listen(engine, "before_cursor_execute", self._before_cursor_execute, retval=True)
         event.listen(engine, "handle_error", self._handle_error)
         event.listen(engine, "commit", self._before_commit)
         event.listen(engine, "prepare_twophase", self._before_prepare)
@@ -119,9 +120,9 @@ class StatementHooks:
 
     def _before_cursor_execute(
         self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: Any
-    ) -> None:
+    ) -> tuple[str, Any]:
         if context.compiled is None or store.INTERNAL in context.execution_options:
-            return
+            return statement, parameters
         try:
             self._checks.require_sendable(context.compiled)
         except KeyVaultError as error:
@@ -129,7 +130,7 @@ class StatementHooks:
             refusal = error.with_traceback(None)
             del parameters, context
         else:
-            return
+            return statement, parameters
         raise refusal
 
     def _handle_error(self, context: ExceptionContext) -> None:
@@ -221,4 +222,6 @@ def _in_place_of(statement: Any, changed: Insert | Update) -> Any:
 def _target(statement: Insert | Update) -> Any:
     """Return the table that is written: the ORM's bulk statements go to one table of several, and name it aside."""
     annotations = statement._annotations
+    if not annotations:
+        return statement.table
     return next((annotations[name] for name in _EMITTED if name in annotations), statement.table)
