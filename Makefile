@@ -4,7 +4,7 @@ SQLALCHEMY ?= 2.1
 VENV := .venv-$(SQLALCHEMY)
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs bench conformance clean
+.PHONY: demo test check docs bench bench-full conformance clean
 
 demo: $(VENV)/.installed ## run the main job on an SQLite file
 	$(BIN)/python examples/quickstart.py
@@ -23,8 +23,12 @@ check: $(VENV)/.installed-check $(VENV)-wheel/.made docs ## lint, types, docs
 docs: $(VENV)/.installed-check ## build the documentation, warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -n -q docs docs/_build
 
-bench: $(VENV)/.installed-bench ## measure, and draw the picture in the documentation
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.installed-bench ## measure side by side with others, and write tables and plots into the documentation
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-full: ## measure everything, on both lines of SQLAlchemy: up to a million rows and 100,000 keys
+	$(MAKE) bench SQLALCHEMY=2.0 BENCH=--full
+	$(MAKE) bench SQLALCHEMY=2.1 BENCH=--full
 
 conformance: $(VENV)/.installed-conformance ## run SQLAlchemy's own tests on encrypted columns
 	PYTHONPATH=tests:. $(BIN)/python -m conformance $(CONFORMANCE)

@@ -33,12 +33,10 @@ def main() -> None:
     options = _options()
     if not options.draw:
         run = _run(FULL if options.full else QUICK, options.only or "")
-        if options.only:
-            print("\n".join(markdown([run])))
-            return
-        results.write(options.to, run)
+        results.write(options.to, results.merged(options.to, run) if options.only else run)
     runs = results.read_all(options.to)
-    write_page(runs)
+    if options.to == results.FOLDER:
+        write_page(runs)
     draw_all(runs[0], options.to)
     print("\n".join(markdown(runs)))
 
@@ -47,8 +45,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the price of encrypted columns.")
     parser.add_argument("--full", action="store_true", help="everything: up to a million rows and 100,000 keys")
     parser.add_argument("--draw", action="store_true", help="measure nothing; write table and plots of the last runs")
-    parser.add_argument("--only", help="only the parts whose name contains this, such as rows; write nothing")
-    parser.add_argument("--to", type=Path, default=results.FOLDER, help="folder of the JSON files and the plots")
+    parser.add_argument("--only", help="only the parts whose name contains this, such as rows, in the last run's place")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        default=results.FOLDER,
+        help="folder of the JSON files and the plots; the page of the documentation is written only without it",
+    )
     return parser.parse_args()
 
 

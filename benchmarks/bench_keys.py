@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, insert
 
 from benchmarks.databases import Database, opened
 from benchmarks.figures import OURS, Figure, Scale
-from benchmarks.measure import Peer, race
+from benchmarks.measure import Peer, Race, race
 from sa_keyvault import InstallationKey, KeyRing, records, store
 from sa_keyvault.keyring import load_keys
 from sa_keyvault.store.schema import working_table
@@ -25,16 +25,16 @@ def bench_keys(folder: Path, scale: Scale) -> Iterator[Figure]:
     with opened("sqlite", folder, make_ring) as database:
         database.ring.initialize(database.ringed)
         one, have = _model_key(database), 0
-        alone = f"{scale.keys[0]:,} keys"
+        alone = "1 key"
         for keys in scale.keys:
             _add(database, one, have, keys)
             have = keys
-            title = f"{keys:,} keys"
+            title = alone if keys == 1 else f"{keys:,} keys"
             found = race({title: starting(database, make_ring)}, items=1, rounds=scale.few_rounds)
-            if keys == scale.keys[0]:
+            if keys == 1:
                 least = found.measured[alone]
             # the stores cannot be opened in turns: there is but one, which grows
-            merged = type(found)(1, {title: found.measured[title], alone: least})
+            merged = Race(1, {title: found.measured[title], alone: least})
             yield Figure(
                 "keys", title, "sqlite", OURS, alone, "s", found.amount(title), merged.ratio(title, alone), keys
             )

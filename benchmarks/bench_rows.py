@@ -27,35 +27,45 @@ def bench_rows(
 ) -> Iterator[Figure | Goal]:
     """Compare every kind, with 1, 3 and 10 columns of it."""
     is_main = database.name == "sqlite"
-    for columns in COLUMNS:
-        rows = (scale.rows if columns == 1 else scale.many_column_rows) if is_main else scale.server_rows
+    for columns in COLUMNS if is_main else scale.server_columns:
+        rows, flushed = _sizes(columns, scale) if is_main else (scale.server_rows, scale.server_rows)
         rounds = scale.rounds if columns == 1 and is_main else scale.few_rounds
         models = make_models(database, chosen, columns, "rows")
-        measure = partial(race, items=rows, rounds=rounds)
-        found = {"flush": measure({name: flushing(model, rows) for name, model in models.found.items()})}
+        write = partial(race, items=flushed, rounds=rounds)
+        found = {"flush": write({name: flushing(model, flushed) for name, model in models.found.items()})}
         if columns == 1:
             # SQLite sends plain rows one by one where it has to tell their keys
-            found["flush, keys given"] = measure(
-                {name: flushing(model, rows, has_keys=True) for name, model in models.found.items()}
+            found["flush, keys given"] = write(
+                {name: flushing(model, flushed, has_keys=True) for name, model in models.found.items()}
             )
         for model in models.found.values():
             fill(model, rows)
             require_texts(model)
-        found["load"] = measure({name: loading(model) for name, model in models.found.items()})
+        loads = {name: loading(model) for name, model in models.found.items()}
+        found["load"] = race(loads, items=rows, rounds=rounds)
         for doing, taken in found.items():
             section = "load" if doing == "load" else "flush"
             work = f"{columns} encrypted" + doing.removeprefix(section)
             yield from figures_of(taken, section, work, database.name, PLAIN, size=columns)
             yield from missing_figures({**reasons, **models.reasons}, section, work, database.name, PLAIN)
         if columns == 1 and is_main:
-            yield from _goals(found, rows)
+            yield from _goals(found)
 
 
-def _goals(found: Mapping[str, Race], rows: int) -> Iterator[Goal]:
+def _sizes(columns: int, scale: Scale) -> tuple[int, int]:
+    """Return how many rows are loaded, and flushed."""
+    return (scale.rows, scale.flushed_rows) if columns == 1 else (scale.many_column_rows, scale.many_column_rows)
+
+
+def _goals(found: Mapping[str, Race]) -> Iterator[Goal]:
     load = found["load"]
-    yield Goal.at_most(f"loading {rows:,} rows with one encrypted column of three", LOAD_GOAL, load.ratio(OURS, PLAIN))
+    yield Goal.at_most(
+        f"loading {load.items:,} rows with one encrypted column of three", LOAD_GOAL, load.ratio(OURS, PLAIN)
+    )
     for doing in ("flush", "flush, keys given"):
-        title = f"flushing {rows:,} such rows" + (", keys given" if "keys" in doing else ", keys made by the database")
+        title = f"flushing {found[doing].items:,} such rows" + (
+            ", keys given" if "keys" in doing else ", keys made by the database"
+        )
         yield Goal.at_most(title, FLUSH_GOAL, found[doing].ratio(OURS, PLAIN))
     if UTILS_GCM in load.measured:
         text = "what an encrypted column adds to that load, to what sqlalchemy-utils' AES-GCM adds"
@@ -70,7 +80,8 @@ def bench_growth(database: Database, chosen: Sequence[Kind], scale: Scale) -> It
     filled = 0
     for rows in scale.growth:
         work = f"{rows:,} rows"
-        measure = partial(race, items=rows, rounds=scale.few_rounds)
+        rounds = scale.growth_rounds if rows > scale.rows else scale.rounds
+        measure = partial(race, items=rows, rounds=rounds)
         found = measure(
             {name: flushing(model, rows, begin=filled + 1, has_keys=True) for name, model in models.items()}
         )

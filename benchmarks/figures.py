@@ -45,26 +45,28 @@ class Goal:
     """A ratio that is aimed at, beside what was measured.
 
     Attributes:
+        section: The table with its figures.
         text: What is compared with what.
         limit: The ratio that is aimed at.
         measured: The ratio that was measured.
         is_met: Whether it is reached.
     """
 
+    section: str
     text: str
     limit: float
     measured: Spread
     is_met: bool
 
     @classmethod
-    def at_most(cls, text: str, limit: float, measured: Spread) -> "Goal":
+    def at_most(cls, section: str, text: str, limit: float, measured: Spread) -> "Goal":
         """Return a goal that is met by a median within the limit."""
-        return cls(text, limit, measured, measured.median <= limit)
+        return cls(section, text, limit, measured, measured.median <= limit)
 
     @classmethod
-    def not_measurably_more(cls, text: str, measured: Spread) -> "Goal":
+    def not_measurably_more(cls, section: str, text: str, measured: Spread) -> "Goal":
         """Return a goal that is met where the middle half of the ratios reaches down to 1: noise hides the rest."""
-        return cls(text, 1.0, measured, measured.low <= 1.0)
+        return cls(section, text, 1.0, measured, measured.low <= 1.0)
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,11 @@ class Scale:
         rounds: Measurements of each peer.
         few_rounds: Measurements of what takes long.
         rows: Rows of the tables in which peers are compared.
+        flushed_rows: The same, for what writes them.
         many_column_rows: The same, with 3 and 10 encrypted columns.
         server_rows: The same, on a database server.
+        server_columns: How many encrypted columns the rows have there.
+        growth_rounds: Measurements of what takes minutes.
         growth: Rows over which the growth is shown.
         keys: Working keys over which the growth is shown.
         burst: Single calls of one peer that follow each other.
@@ -87,24 +92,43 @@ class Scale:
     rounds: int
     few_rounds: int
     rows: int
+    flushed_rows: int
     many_column_rows: int
     server_rows: int
+    server_columns: tuple[int, ...]
+    growth_rounds: int
     growth: tuple[int, ...]
     keys: tuple[int, ...]
     burst: int
 
 
-QUICK = Scale("quick", 9, 3, 20_000, 2_000, 1_000, (1_000, 10_000, 100_000), (1, 100, 10_000), 100)
+QUICK = Scale(
+    name="quick",
+    rounds=7,
+    few_rounds=4,
+    rows=20_000,
+    flushed_rows=2_000,
+    many_column_rows=1_000,
+    server_rows=500,
+    server_columns=(1,),
+    growth_rounds=3,
+    growth=(1_000, 10_000, 50_000),
+    keys=(1, 100, 10_000),
+    burst=100,
+)
 FULL = Scale(
-    "full",
-    15,
-    5,
-    20_000,
-    20_000,
-    5_000,
-    (1_000, 10_000, 100_000, 1_000_000),
-    (1, 10, 100, 1_000, 10_000, 100_000),
-    200,
+    name="full",
+    rounds=15,
+    few_rounds=5,
+    rows=20_000,
+    flushed_rows=20_000,
+    many_column_rows=10_000,
+    server_rows=2_000,
+    server_columns=(1, 3, 10),
+    growth_rounds=3,
+    growth=(1_000, 10_000, 100_000, 1_000_000),
+    keys=(1, 10, 100, 1_000, 10_000, 100_000),
+    burst=200,
 )
 
 

@@ -70,11 +70,12 @@ def race(peers: Mapping[str, Peer], *, items: int, rounds: int) -> Race:
         rounds: How many measurements of each; one more of each comes first and is thrown away.
     """
     measured: dict[str, list[float]] = {name: [] for name in peers}
-    for number, names in enumerate(_orders(list(peers), rounds + 1)):
-        for name in names:
-            seconds = _seconds(peers[name])
-            if number > 0:
-                measured[name].append(seconds)
+    with _settled():
+        for number, names in enumerate(_orders(list(peers), rounds + 1)):
+            for name in names:
+                seconds = _seconds(peers[name])
+                if number > 0:
+                    measured[name].append(seconds)
     return Race(items, measured)
 
 
@@ -90,11 +91,12 @@ def percentiles_in_turns(
         percents: Which percentiles.
     """
     kept: dict[int, dict[str, list[float]]] = {percent: {name: [] for name in peers} for percent in percents}
-    for number, names in enumerate(_orders(list(peers), rounds + 1)):
-        for name in names:
-            cuts = statistics.quantiles(_burst(peers[name], burst), n=100, method="inclusive")
-            for percent in percents if number > 0 else ():
-                kept[percent][name].append(cuts[percent - 1])
+    with _settled():
+        for number, names in enumerate(_orders(list(peers), rounds + 1)):
+            for name in names:
+                cuts = statistics.quantiles(_burst(peers[name], burst), n=100, method="inclusive")
+                for percent in percents if number > 0 else ():
+                    kept[percent][name].append(cuts[percent - 1])
     return {percent: Race(1, measured) for percent, measured in kept.items()}
 
 
@@ -112,6 +114,17 @@ def _orders(names: list[str], rounds: int) -> Iterator[list[str]]:
     for number in range(rounds):
         turned = names[number % len(names) :] + names[: number % len(names)]
         yield turned if number % 2 == 0 else turned[::-1]
+
+
+@contextmanager
+def _settled() -> Iterator[None]:
+    """Take what is there already out of the collector's sight, so that each collection is short."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

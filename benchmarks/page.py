@@ -64,13 +64,15 @@ def markdown(runs: Sequence[Run]) -> Iterator[str]:
 def _goals(runs: Sequence[Run]) -> Iterator[str]:
     yield "| goal | at most | " + " | ".join(f"SQLAlchemy {run.line}" for run in runs) + " |"
     yield "|---|---|" + "---|" * len(runs)
-    for number, goal in enumerate(runs[0].goals):
-        cells = [_verdict(run.goals[number]) for run in runs if number < len(run.goals)]
+    for goal in sorted(runs[0].goals, key=lambda goal: list(_TITLES).index(goal.section)):
+        cells = [_verdict(next((one for one in run.goals if one.text == goal.text), None)) for run in runs]
         limit = "1, within the noise" if "without encrypted columns" in goal.text else f"{goal.limit:g}"
         yield f"| {goal.text} | {limit} | " + " | ".join(cells) + " |"
 
 
-def _verdict(goal: Goal) -> str:
+def _verdict(goal: Goal | None) -> str:
+    if goal is None:
+        return "not measured"
     return f"{ratio(goal.measured)}, " + ("met" if goal.is_met else "**not met**")
 
 

@@ -1,6 +1,6 @@
 """Draws the plots of a run, each as PNG and SVG."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -36,11 +36,10 @@ _STYLE = {
 def draw_all(run: Run, folder: Path) -> None:
     """Draw every plot into *folder*."""
     mpl.rcParams.update(_STYLE)
-    _draw_overview(run, folder / "overview")
-    _draw_columns(run, folder / "columns")
-    _draw_rows(run, folder / "rows")
-    _draw_values(run, folder / "values")
-    _draw_keys(run, folder / "keys")
+    measured = {figure.section for figure in run.figures}
+    for name, (draw, sections) in _PLOTS.items():
+        if sections <= measured:
+            draw(run, folder / name)
 
 
 def _draw_overview(run: Run, path: Path) -> None:
@@ -178,3 +177,12 @@ def _of(run: Run, section: str, database: str) -> list[Figure]:
 def _save(canvas: Canvas, path: Path) -> None:
     canvas.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
     canvas.savefig(path.with_suffix(".png"), metadata={"Software": None})
+
+
+_PLOTS: dict[str, tuple[Callable[[Run, Path], None], set[str]]] = {
+    "overview": (_draw_overview, {"load", "flush"}),
+    "columns": (_draw_columns, {"load", "flush"}),
+    "rows": (_draw_rows, {"growth of load", "growth of flush"}),
+    "values": (_draw_values, {"values"}),
+    "keys": (_draw_keys, {"keys"}),
+}

@@ -5,7 +5,7 @@ import os
 import platform
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cryptography.hazmat.backends.openssl import backend
 from benchmarks.figures import Figure, Goal, Scale
 from benchmarks.measure import Spread
 
-__all__ = ["FOLDER", "Run", "describe", "read_all", "write"]
+__all__ = ["FOLDER", "Run", "describe", "merged", "read_all", "write"]
 
 FOLDER = Path(__file__).parents[1] / "docs" / "_static" / "benchmarks"
 
@@ -66,6 +66,20 @@ def write(folder: Path, run: Run) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"sqlalchemy-{run.line}.json"
     path.write_text(json.dumps(_rounded(asdict(run)), indent=1) + "\n", encoding="utf-8")
+
+
+def merged(folder: Path, run: Run) -> Run:
+    """Return the last run of the same line of SQLAlchemy with what *run* has measured again in place of its own."""
+    (before,) = [one for one in read_all(folder) if one.line == run.line] or [run]
+    places = {(one.section, one.database) for one in run.figures}
+    sections = {one.section for one in run.goals}
+    return replace(
+        run,
+        scale=before.scale,
+        versions={**before.versions, **run.versions},
+        figures=[*(one for one in before.figures if (one.section, one.database) not in places), *run.figures],
+        goals=[*(one for one in before.goals if one.section not in sections), *run.goals],
+    )
 
 
 def read_all(folder: Path) -> list[Run]:
