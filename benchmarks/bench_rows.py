@@ -60,16 +60,19 @@ def _sizes(columns: int, scale: Scale) -> tuple[int, int]:
 def _goals(found: Mapping[str, Race]) -> Iterator[Goal]:
     load = found["load"]
     yield Goal.at_most(
-        f"loading {load.items:,} rows with one encrypted column of three", LOAD_GOAL, load.ratio(OURS, PLAIN)
+        "load",
+        f"loading {load.items:,} rows with one encrypted column of three",
+        LOAD_GOAL,
+        load.ratio(OURS, PLAIN),
     )
     for doing in ("flush", "flush, keys given"):
         title = f"flushing {found[doing].items:,} such rows" + (
             ", keys given" if "keys" in doing else ", keys made by the database"
         )
-        yield Goal.at_most(title, FLUSH_GOAL, found[doing].ratio(OURS, PLAIN))
+        yield Goal.at_most("flush", title, FLUSH_GOAL, found[doing].ratio(OURS, PLAIN))
     if UTILS_GCM in load.measured:
         text = "what an encrypted column adds to that load, to what sqlalchemy-utils' AES-GCM adds"
-        yield Goal.at_most(text, SHARE_GOAL, load.added_share(OURS, UTILS_GCM, PLAIN))
+        yield Goal.at_most("load", text, SHARE_GOAL, load.added_share(OURS, UTILS_GCM, PLAIN))
 
 
 def bench_growth(database: Database, chosen: Sequence[Kind], scale: Scale) -> Iterator[Figure | Goal]:
@@ -97,7 +100,9 @@ def bench_growth(database: Database, chosen: Sequence[Kind], scale: Scale) -> It
     text = f"growth: that ratio when loading {scale.growth[-1]:,} rows, to the one of {scale.growth[0]:,}"
     first = per_row[OURS][0] / per_row[PLAIN][0]
     ratio = last.ratio(OURS, PLAIN)
-    yield Goal.at_most(text, GROWTH_GOAL, Spread(ratio.median / first, ratio.low / first, ratio.high / first))
+    yield Goal.at_most(
+        "growth of load", text, GROWTH_GOAL, Spread(ratio.median / first, ratio.low / first, ratio.high / first)
+    )
 
 
 def loading(model: Model) -> Peer:
