@@ -6,17 +6,18 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from benchmarks.bench_values import LIMIT
 from benchmarks.figures import OURS, PLAIN, Figure
 from benchmarks.peers import UTILS_GCM
 from benchmarks.results import Run
 
 __all__ = ["draw_all"]
 
-_COLORS = {OURS: "#1f5fa8", PLAIN: "#8a8a8a", UTILS_GCM: "#c8553d"}
+_COLORS = {OURS: "#1f5fa8", PLAIN: "#8a8a8a", LIMIT: "#8a8a8a", UTILS_GCM: "#c8553d"}
 _OTHER = "#c9b79c"
-_LINES = ["#7a5195", "#2f9e7e", "#b58900", "#d16ba5", "#5c6f7b", "#9c4a1a"]
+_LINES = ["#2f9e7e", "#b58900", "#d16ba5", "#5c6f7b", "#7b3f00", "#7a5195"]
 _STYLE = {
     # without salt two drawings of the same numbers would differ
     "svg.hashsalt": "sa_keyvault",
@@ -52,7 +53,7 @@ def _draw_overview(run: Run, path: Path) -> None:
         _draw_bars(one, found)
         one.set_title(title)
         one.set_xlabel("time, as a multiple of plain columns")
-    canvas.suptitle("Rows of three columns, one of them encrypted (SQLite); the line is the middle half of all rounds")
+    canvas.suptitle("Rows of three columns, one of them encrypted (SQLite); whiskers: the middle half of all rounds")
     _save(canvas, path)
 
 
@@ -103,6 +104,8 @@ def _draw_rows(run: Run, path: Path) -> None:
         title = section.removeprefix("growth of ")
         _draw_lines(row[0], found, 1.0, in_all=True)
         row[0].set_yscale("log")
+        row[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        row[0].yaxis.set_minor_formatter(NullFormatter())
         row[0].set_ylabel(f"seconds of the {title}")
         _draw_lines(row[1], found, 1e6)
         row[1].set_ylim(bottom=0)
@@ -110,6 +113,7 @@ def _draw_rows(run: Run, path: Path) -> None:
         for one in row:
             one.set_xscale("log")
             one.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            one.xaxis.set_minor_formatter(NullFormatter())
             one.set_xlabel("rows")
             one.set_title(f"ORM {title}, one encrypted column (SQLite)")
     handles, labels = grid[0][0].get_legend_handles_labels()
@@ -128,6 +132,8 @@ def _draw_values(run: Run, path: Path) -> None:
         one.set_yscale("log")
         one.set_xticks([16, 1024, 2**20], ["16 B", "1 KiB", "1 MiB"])
         one.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        one.yaxis.set_minor_formatter(NullFormatter())
+        one.set_ylim(bottom=0.9)
         one.set_title(f"{doing} one value")
         one.set_xlabel("size of the value")
     axes[0].set_ylabel("time, as a multiple of AESGCM alone")
@@ -155,7 +161,7 @@ def _draw_lines(
     axes: Axes, found: Sequence[Figure], factor: float, *, in_all: bool = False, of_ratio: bool = False
 ) -> None:
     others = [name for name in dict.fromkeys(figure.peer for figure in found) if name not in _COLORS]
-    colors = {**dict(zip(others, _LINES * 2, strict=False)), **_COLORS}
+    colors = {**dict(zip(others, _LINES, strict=False)), **_COLORS}
     for peer in dict.fromkeys(figure.peer for figure in found):
         own = [figure for figure in found if figure.peer == peer]
         spreads = [figure.ratio if of_ratio else figure.amount for figure in own]
