@@ -85,10 +85,9 @@ def bench_growth(database: Database, chosen: Sequence[Kind], scale: Scale) -> It
         work = f"{rows:,} rows"
         rounds = scale.growth_rounds if rows > scale.rows else scale.rounds
         measure = partial(race, items=rows, rounds=rounds)
-        found = measure(
-            {name: flushing(model, rows, begin=filled + 1, has_keys=True) for name, model in models.items()}
-        )
-        yield from figures_of(found, "growth of flush", work, database.name, PLAIN, size=rows)
+        if rows <= scale.flushed_growth:
+            peers = {name: flushing(model, rows, begin=filled + 1, has_keys=True) for name, model in models.items()}
+            yield from figures_of(measure(peers), "growth of flush", work, database.name, PLAIN, size=rows)
         for model in models.values():
             fill(model, rows, filled)
         filled = rows

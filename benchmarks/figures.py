@@ -84,6 +84,7 @@ class Scale:
         server_columns: How many encrypted columns the rows have there.
         growth_rounds: Measurements of what takes minutes.
         growth: Rows over which the growth is shown.
+        flushed_growth: The most of them that are also flushed.
         keys: Working keys over which the growth is shown.
         burst: Single calls of one peer that follow each other.
     """
@@ -98,6 +99,7 @@ class Scale:
     server_columns: tuple[int, ...]
     growth_rounds: int
     growth: tuple[int, ...]
+    flushed_growth: int
     keys: tuple[int, ...]
     burst: int
 
@@ -113,6 +115,7 @@ QUICK = Scale(
     server_columns=(1,),
     growth_rounds=3,
     growth=(1_000, 10_000, 50_000),
+    flushed_growth=50_000,
     keys=(1, 100, 10_000),
     burst=100,
 )
@@ -127,6 +130,7 @@ FULL = Scale(
     server_columns=(1, 3, 10),
     growth_rounds=2,
     growth=(1_000, 10_000, 100_000, 1_000_000),
+    flushed_growth=1_000_000,
     keys=(1, 10, 100, 1_000, 10_000, 100_000),
     burst=200,
 )
