@@ -2,7 +2,7 @@
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -32,8 +32,9 @@ _console = Console(stderr=True)
 def main() -> None:
     options = _options()
     if not options.draw:
-        run = _run(FULL if options.full else QUICK, options.only or "")
-        results.write(options.to, results.merged(options.to, run) if options.only else run)
+        # each part at once: what was measured is not lost where a long run is stopped
+        for run in _runs(FULL if options.full else QUICK, options.only or ""):
+            results.write(options.to, results.merged(options.to, run))
     runs = results.read_all(options.to)
     if options.to == results.FOLDER:
         write_page(runs)
@@ -55,9 +56,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(scale: Scale, only: str) -> results.Run:
-    measured: list[Figure | Goal] = []
-    servers: dict[str, str] = {}
+def _runs(scale: Scale, only: str) -> Iterator[results.Run]:
+    """Measure part after part, and yield what each has found."""
     missing = {name: reason for name in DATABASES if (reason := why_missing(name))}
     with tempfile.TemporaryDirectory() as folder:
         for name in DATABASES:
@@ -67,10 +67,9 @@ def _run(scale: Scale, only: str) -> results.Run:
                 if only in title:
                     begin = perf_counter()
                     with opened(name, Path(folder)) as database:
-                        measured += part(database)
+                        measured = list(part(database))
                     _console.print(f"{name}: {title} ({perf_counter() - begin:.1f} s)")
-            servers |= _server_version(name, Path(folder))
-    return results.describe(scale, measured, missing, servers)
+                    yield results.describe(scale, measured, missing, _server_version(name, Path(folder)))
 
 
 def _parts(name: str, folder: Path, scale: Scale) -> dict[str, Callable[[Database], Iterable[Figure | Goal]]]:

@@ -37,7 +37,7 @@ _STYLE = {
 def draw_all(run: Run, folder: Path) -> None:
     """Draw every plot into *folder*."""
     mpl.rcParams.update(_STYLE)
-    measured = {figure.section for figure in run.figures}
+    measured = {figure.section for figure in run.figures if figure.database in {"", "sqlite"}}
     for name, (draw, sections) in _PLOTS.items():
         if sections <= measured:
             draw(run, folder / name)

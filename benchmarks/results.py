@@ -75,7 +75,7 @@ def merged(folder: Path, run: Run) -> Run:
     sections = {one.section for one in run.goals}
     return replace(
         run,
-        scale=before.scale,
+        scale=run.scale if before.scale == run.scale else f"{before.scale}, in parts {run.scale}",
         versions={**before.versions, **run.versions},
         figures=[*(one for one in before.figures if (one.section, one.database) not in places), *run.figures],
         goals=[*(one for one in before.goals if one.section not in sections), *run.goals],
