@@ -19,16 +19,33 @@ if TYPE_CHECKING:
 __all__ = ["DecryptColumnOp", "EncryptColumnOp", "PrepareColumnOp"]
 
 
-@Operations.register_operation("encrypt_column")
-@BatchOperations.register_operation("encrypt_column", "batch_encrypt_column")
-class EncryptColumnOp(ColumnOperation):
-    """Encrypt a column in place."""
-
-    name = "encrypt_column"
+class _PlainColumnOperation(ColumnOperation):
+    """What is done to a column that is not encrypted."""
 
     def __init__(self, *args: Any, existing_type: GivenType, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.existing_type: TypeEngine[Any] = instance_of(existing_type)
+
+    def reverse(self) -> MigrateOperation:
+        """Decrypt what is encrypted by then, and give the column the type that it had."""
+        return DecryptColumnOp(
+            self.table_name,
+            self.column_name,
+            self.type_,
+            self.area,
+            self.context,
+            self.symbols,
+            self.schema,
+            plain_type=self.existing_type,
+        )
+
+
+@Operations.register_operation("encrypt_column")
+@BatchOperations.register_operation("encrypt_column", "batch_encrypt_column")
+class EncryptColumnOp(_PlainColumnOperation):
+    """Encrypt a column in place."""
+
+    name = "encrypt_column"
 
     @classmethod
     def encrypt_column(
@@ -76,19 +93,6 @@ class EncryptColumnOp(ColumnOperation):
         table_name, schema = table_of(operations)
         made = cls(table_name, column_name, type_, area, context, symbols, schema, existing_type=existing_type)
         operations.invoke(made)
-
-    def reverse(self) -> MigrateOperation:
-        """Decrypt it, to the type that it had."""
-        return DecryptColumnOp(
-            self.table_name,
-            self.column_name,
-            self.type_,
-            self.area,
-            self.context,
-            self.symbols,
-            self.schema,
-            plain_type=self.existing_type,
-        )
 
 
 @Operations.register_operation("decrypt_column")
@@ -164,14 +168,10 @@ class DecryptColumnOp(ColumnOperation):
 
 @Operations.register_operation("prepare_column")
 @BatchOperations.register_operation("prepare_column", "batch_prepare_column")
-class PrepareColumnOp(ColumnOperation):
+class PrepareColumnOp(_PlainColumnOperation):
     """Make a column one of bytes, which a job encrypts afterwards."""
 
     name = "prepare_column"
-
-    def __init__(self, *args: Any, existing_type: GivenType, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.existing_type: TypeEngine[Any] = instance_of(existing_type)
 
     @classmethod
     def prepare_column(
@@ -219,16 +219,3 @@ class PrepareColumnOp(ColumnOperation):
         table_name, schema = table_of(operations)
         made = cls(table_name, column_name, type_, area, context, symbols, schema, existing_type=existing_type)
         operations.invoke(made)
-
-    def reverse(self) -> MigrateOperation:
-        """Decrypt what was encrypted meanwhile, and give the column the type that it had."""
-        return DecryptColumnOp(
-            self.table_name,
-            self.column_name,
-            self.type_,
-            self.area,
-            self.context,
-            self.symbols,
-            self.schema,
-            plain_type=self.existing_type,
-        )
