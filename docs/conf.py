@@ -28,6 +28,6 @@ napoleon_use_ivar = True
 
 # the manuals of these are elsewhere, and are not looked up; names of the package itself must be found
 nitpick_ignore_regex = [
-    (r"py:.*", r"(sqlalchemy|cryptography|collections|datetime|os)\..*"),
+    (r"py:.*", r"(sqlalchemy|cryptography|collections|concurrent|datetime|os)\..*"),
     (r"py:.*", r"(Engine|AsyncEngine|Connection|URL|tuple\[str)"),
 ]
