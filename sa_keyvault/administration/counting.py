@@ -81,6 +81,9 @@ def _is_countable(connection: Connection, row: store.ColumnRow) -> bool:
         return False
     types = {found["name"]: found["type"] for found in inspector.get_columns(row.table_name, schema=schema)}
     found = types.get(row.column_name)
+    if connection.dialect.name == "sqlite":
+        # a column of any type holds bytes, and one that was encrypted in place keeps the type it was declared with
+        return found is not None
     return isinstance(found, (LargeBinary, BINARY, VARBINARY, String)) or _is_bytes(found)
 
 
@@ -105,6 +108,9 @@ def _of_column(connection: Connection, row: store.ColumnRow, prepare: Callable[[
 
 def _number(prefix: object) -> int | None:
     # a column that is being encrypted in place has texts beside envelopes
+    if prefix is None:
+        # SQLite's part of an empty value
+        return None
     data = prefix.encode() if isinstance(prefix, str) else bytes(prefix)  # type: ignore[call-overload]
     if len(data) != _PREFIX_SIZE or data[0] != FORMAT:
         return None

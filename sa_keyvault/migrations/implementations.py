@@ -17,7 +17,7 @@ from sa_keyvault.migrations.key_operations import (
 )
 from sa_keyvault.migrations.rewriting import RebindColumnOp, ReencryptColumnOp
 from sa_keyvault.migrations.rings import joined_ring
-from sa_keyvault.migrations.storage import become_bytes, become_plain, storage
+from sa_keyvault.migrations.storage import become_bytes, become_plain, is_plain_already, storage
 from sa_keyvault.reencryption import run
 
 __all__ = ["create_keyvault"]
@@ -70,7 +70,8 @@ def prepare_column(operations: Operations, operation: PrepareColumnOp) -> None:
 def decrypt_column(operations: Operations, operation: DecryptColumnOp) -> None:
     """Decrypt the values, and give the column its type."""
     connection = _online(operations, operation.name)
-    _run(operations, operation)
+    if not is_plain_already(connection, operation):
+        _run(operations, operation)
     become_plain(operations, operation, operation.plain_type)
     store.delete_column(connection, operation.path)
 

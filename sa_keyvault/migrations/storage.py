@@ -6,6 +6,7 @@ and CHECK constraints.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from alembic.operations import Operations
@@ -17,7 +18,7 @@ from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.migrations.column_operations import ColumnOperation
 from sa_keyvault.types import is_binary, storage_length, stored_type
 
-__all__ = ["become_bytes", "become_plain", "storage"]
+__all__ = ["become_bytes", "become_plain", "is_plain_already", "storage"]
 
 _LONGEST = 2**32 - 1  # bytes; MariaDB's LONGBLOB
 
@@ -36,6 +37,7 @@ def become_bytes(operations: Operations, operation: ColumnOperation, existing: T
     connection, wanted = operations.get_bind(), storage(operation.type_)
     if connection.dialect.name == "sqlite":
         _require_lax(connection, operation)
+        _require_no_default(connection, operation)
     elif connection.dialect.name == "postgresql":
         name = _quoted(connection, operation)
         using = name if is_binary(existing, connection.dialect) else f"convert_to({name}::text, 'UTF8')"
@@ -44,6 +46,12 @@ def become_bytes(operations: Operations, operation: ColumnOperation, existing: T
     else:
         _spell_in_utf8(operations, operation)
         _alter(operations, operation, wanted, {})
+
+
+def is_plain_already(connection: Connection, operation: ColumnOperation) -> bool:
+    """Whether a decryption was stopped after its values were decrypted: MariaDB commits at every ALTER."""
+    is_mariadb = connection.dialect.name in ("mysql", "mariadb")
+    return is_mariadb and not is_binary(_column(connection, operation)["type"], connection.dialect)
 
 
 def become_plain(operations: Operations, operation: ColumnOperation, wanted: TypeEngine[Any]) -> None:
@@ -102,6 +110,16 @@ def _require_lax(connection: Connection, operation: ColumnOperation) -> None:
     raise ConfigurationError(msg)
 
 
+def _require_no_default(connection: Connection, operation: ColumnOperation) -> None:
+    if _column(connection, operation)["default"] is None:
+        return
+    msg = (
+        f"column {operation.column_name!r} of {operation.table_name} has a default, which the database would store "
+        "unencrypted; drop it first (batch_alter_table), and run this migration again"
+    )
+    raise ConfigurationError(msg)
+
+
 def _spell_in_utf8(operations: Operations, operation: ColumnOperation) -> None:
     """Make texts in UTF-8 of a column of MariaDB whose bytes would be something else."""
     statement = text(
@@ -123,18 +141,19 @@ def _alter(
 ) -> None:
     column = _column(operations.get_bind(), operation)
     # a batch has operations of its own, which wait until it ends
-    Operations(operations.migration_context).alter_column(
+    alter_column = partial(
+        Operations(operations.migration_context).alter_column,
         operation.table_name,
         operation.column_name,
-        type_=wanted,
         existing_type=column["type"],
         existing_nullable=column["nullable"],
         existing_comment=column.get("comment"),
-        # the database would store a default unencrypted
-        server_default=None if column["default"] is not None else False,
         schema=operation.schema,
-        **options,
     )
+    if column["default"] is not None:
+        # the database would store it unencrypted; PostgreSQL cannot make bytes of it, either
+        alter_column(server_default=None)
+    alter_column(type_=wanted, **options)
 
 
 def _quoted(connection: Connection, operation: ColumnOperation) -> str:

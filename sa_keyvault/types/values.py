@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeEngine, UserDefinedType
 from sa_keyvault.binding import Binding, Label
 from sa_keyvault.dialects import require_supported, ring_of
 from sa_keyvault.envelope import envelope_size, reader
-from sa_keyvault.errors import AuthenticationError, KeyVaultError
+from sa_keyvault.errors import AuthenticationError, KeyVaultError, MalformedEnvelopeError
 from sa_keyvault.types.declared import Declaration
 from sa_keyvault.types.inner import value_codec
 from sa_keyvault.types.plaintext import plaintext_reader
@@ -81,7 +81,7 @@ class RowValue(UserDefinedType[Any]):
         read = open_one(ring.layouts(self.area, self.binding))
         if self.former is not None or self.plaintext_until is not None:
             former = None if self.former is None else (self.former, open_one(ring.layouts(self.area, self.former)))
-            plain = plaintext_reader(self.inner, dialect) if _is_accepted(self.plaintext_until) else None
+            plain = _accepted(self.plaintext_until, plaintext_reader(self.inner, dialect))
             read = transitional_reader((self.binding, read), former, plain, locate)
         return cast("_ResultProcessorType[Any]", read)
 
@@ -100,14 +100,27 @@ def bytes_reader(declaration: Declaration, dialect: Dialect) -> Callable[[Any], 
         None if former is None else (former.binding, reader(ring.layouts(type_.area, former.binding), bytes, locate))
     )
     encode, plain = value_codec(type_.inner, dialect).encode, plaintext_reader(type_.inner, dialect)
-    accepted = _is_accepted(type_.accept_plaintext_until)
-    return transitional_reader(
-        (declaration.binding, read), before, (lambda stored: encode(plain(stored))) if accepted else None, locate
-    )
+    accepted = _accepted(type_.accept_plaintext_until, lambda stored: encode(plain(stored)))
+    return transitional_reader((declaration.binding, read), before, accepted, locate)
 
 
-def _is_accepted(until: datetime.date | None) -> bool:
-    return until is not None and datetime.datetime.now(datetime.UTC).date() <= until
+def _accepted(until: datetime.date | None, read: Callable[[Any], Any]) -> Callable[[Any], Any] | None:
+    """Return *read* with an end: SQLAlchemy keeps a processor for as long as the process runs."""
+    if until is None:
+        return None
+
+    def read_until(stored: Any) -> Any:
+        if _today() <= until:
+            return read(stored)
+        size = len(stored) if isinstance(stored, (str, bytes)) else 0
+        msg = f"a stored value is no envelope, and plaintexts were accepted until {until} only"
+        raise MalformedEnvelopeError(msg, size=size)
+
+    return read_until
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
 
 
 def _located(area: str, label: Label, error: KeyVaultError, stored: bytes) -> KeyVaultError:

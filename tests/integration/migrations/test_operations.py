@@ -28,7 +28,7 @@ from support.leaks import marked
 from support.migrations import Migrations
 
 from sa_keyvault import ConfigurationError, Encrypted, KeyStateError, KeyVaultError, store
-from sa_keyvault.administration import rotate_area
+from sa_keyvault.administration import count_values, rotate_area
 
 _SSN = marked("078-05-1120")
 _ENCRYPT = 'op.encrypt_column("people", "ssn", sa.String(40), area="identities", existing_type=sa.String(40))'
@@ -220,6 +220,53 @@ def test_the_key_store_is_kept_while_it_is_needed(filled: Engine, migrations: Mi
     migrations.upgrade()
     with pytest.raises(KeyStateError, match=r"people\.ssn \(3\); decrypt them first"):
         migrations.downgrade()
+
+
+def test_numbers_are_kept_as_well(url: URL, make_engine: EngineMaker, migrations: Migrations) -> None:
+    """Values of a column of numbers count too, also where the database keeps the type that it was declared with."""
+    engine, table = make_engine(url), _people(Integer)
+    table.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(table), [{"id": number, "ssn": number} for number in range(3)])
+    migrations.write(
+        'op.encrypt_column("people", "ssn", sa.Integer(), existing_type=sa.Integer())', "op.drop_keyvault()"
+    )
+    migrations.upgrade()
+    with engine.connect() as connection:
+        assert [count.values for count in count_values(connection)] == [3]
+    with pytest.raises(KeyStateError, match=r"people\.ssn \(3\); decrypt them first"):
+        migrations.downgrade()
+
+
+def test_a_default_of_the_database(url: URL, make_engine: EngineMaker, migrations: Migrations, read: Any) -> None:
+    """A default that the database would store unencrypted is dropped, or is to be dropped first."""
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE people (id INTEGER PRIMARY KEY, ssn VARCHAR(40) DEFAULT 'none')"))
+        connection.execute(text(f"INSERT INTO people (id, ssn) VALUES (1, '{_SSN}')"))
+    migrations.write(_ENCRYPT)
+    if engine.dialect.name == "sqlite":
+        with pytest.raises(ConfigurationError, match="has a default, which the database would store unencrypted"):
+            migrations.upgrade()
+        return
+    migrations.upgrade()
+    assert read(_encrypted()) == [_SSN]
+    found = {column["name"]: column["default"] for column in inspect(engine).get_columns("people")}
+    assert found["ssn"] in (None, "NULL")
+
+
+def test_a_decryption_is_run_again(filled: Engine, migrations: Migrations) -> None:
+    """A downgrade that was stopped behind its last ALTER, which MariaDB had committed, is run again to its end."""
+    migrations.write(_ENCRYPT, f"{_DECRYPT}\n    raise RuntimeError('stopped')")
+    migrations.upgrade()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="stopped"):
+            migrations.downgrade()
+    path = next((migrations.folder / "migrations" / "versions").glob("*.py"))
+    path.write_text(path.read_text("utf-8").replace("raise RuntimeError('stopped')", "pass"), "utf-8")
+    migrations.downgrade()
+    with filled.connect() as connection:
+        assert connection.execute(select(_people(String(40)).c.ssn)).scalars().all() == [_SSN] * 3
 
 
 def test_another_library_is_left(url: URL, make_engine: EngineMaker, migrations: Migrations, read: Any) -> None:

@@ -100,6 +100,16 @@ def test_refused_afterwards(moving: Engine) -> None:
                 open_values(connection, table, "value")
 
 
+def test_the_end_comes_while_the_process_runs(moving: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plaintext that was read before is refused on the day after the date, by the same process (A-19)."""
+    table = until(TODAY)
+    with moving.connect() as connection:
+        open_values(connection, table, "value")
+        monkeypatch.setattr("sa_keyvault.types.values._today", lambda: TOMORROW)
+        with pytest.raises(MalformedEnvelopeError, match=f"plaintexts were accepted until {TODAY} only"):
+            open_values(connection, table, "value")
+
+
 def test_job_takes_them_up(moving: Engine) -> None:
     """A re-encryption encrypts what is not encrypted yet; then the column is read without the date."""
     report = reencrypt(moving, until(TOMORROW))

@@ -733,7 +733,11 @@ def test_exportable_key_is_written_again(file: Path, key: SoftwareInstallationKe
     assert key.fingerprint == InstallationKey.from_file(tmp_path / "copy.pem", _PASSPHRASE).fingerprint
 
 
-@pytest.mark.parametrize("passphrase", [_SENTINEL, _PASSPHRASE.lower(), b"", None, _PASSPHRASE.decode()])
+@pytest.mark.parametrize(
+    "passphrase",
+    [_SENTINEL, _PASSPHRASE.lower(), b"", None, _PASSPHRASE.decode()],
+    ids=["another", "lower case", "empty", "none", "text"],
+)
 def test_wrong_passphrase_of_a_non_exportable_key(own_file: Path, passphrase: Any) -> None:
     """A wrong passphrase of a non-exportable key is refused like any other, without it in the error (R-38, A-81)."""
     shown = _shown(_refused(own_file, passphrase, match="does not open: wrong passphrase, or "))
