@@ -84,7 +84,8 @@ class KeySet:
         self._policy = policy
         self._masters = masters
         self._working = working
-        self._has_own_master = any(self._is_provisioned(master) for master in masters.values())
+        self._suite = policy.provisioning.working_suite.name
+        self._sealing_masters = self._find_sealing_masters()
         self._active: dict[str, list[WorkingRecord]] = {}
         for key in working.values():
             self._note_active(key)
@@ -188,15 +189,16 @@ class KeySet:
         suite = self._policy.provisioning.master_suite.name
         return master.record.state.may_seal and master.secret is not None and master.record.suite == suite
 
-    def _note_active(self, record: WorkingRecord) -> None:
-        master = self._masters.get(record.master_id)
-        if master is None or master.secret is None or not master.record.state.may_seal:
-            return
-        is_provisioned = record.suite == self._policy.provisioning.working_suite.name
+    def _find_sealing_masters(self) -> frozenset[str]:
+        """Return the ids of the master keys whose working keys may seal."""
+        usable = [one for one in self._masters.values() if one.secret is not None and one.record.state.may_seal]
         # under a weaker master key than the provisioned one a working key has its strength only
-        is_under_own = self._is_provisioned(master) or not self._has_own_master
-        seals = record.state is KeyState.ACTIVE and is_provisioned and is_under_own
-        if seals and record.store_id == self.store_id:
+        own = [master for master in usable if self._is_provisioned(master)]
+        return frozenset(master.record.id for master in own or usable)
+
+    def _note_active(self, record: WorkingRecord) -> None:
+        is_of_suite = record.suite == self._suite and record.store_id == self.record.store_id
+        if is_of_suite and record.state is KeyState.ACTIVE and record.master_id in self._sealing_masters:
             self._active.setdefault(record.area, []).append(record)
 
     def _require_opening(self, record: WorkingRecord) -> None:

@@ -140,5 +140,7 @@ def replace_working(connection: Connection, records: Sequence[WorkingRecord]) ->
 
 def _state(text: str) -> KeyState:
     # an unknown state is left as it stands: the signature or seal over it decides, and refuses the key
-    known: KeyState | None = KeyState.__members__.get(text.upper())
-    return known if known is not None and known.value == text else text  # type: ignore[return-value]
+    return _STATES.get(text, text)  # type: ignore[arg-type]
+
+
+_STATES = {state.value: state for state in KeyState}
