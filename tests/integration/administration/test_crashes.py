@@ -20,6 +20,8 @@ from sa_keyvault import administration as administer
 from sa_keyvault.installation import SoftwareInstallationKey, certificate_request
 from sa_keyvault.states import KeyState
 
+pytestmark = pytest.mark.alone
+
 EMAIL = marked("ada@example.org")
 VOICE = marked("voice").encode()
 _DIED = 9

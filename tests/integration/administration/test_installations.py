@@ -26,6 +26,8 @@ from sa_keyvault import administration as administer
 from sa_keyvault.installation import SoftwareInstallationKey
 from sa_keyvault.states import KeyState
 
+pytestmark = pytest.mark.alone
+
 EMAIL = marked("ada@example.org")
 
 

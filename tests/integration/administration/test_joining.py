@@ -27,6 +27,8 @@ from sa_keyvault.records import new_master
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import AES_256_GCM, Provisioning
 
+pytestmark = pytest.mark.alone
+
 _WRAPS, _INSTALLATIONS = (store.tables.tables[f"keyvault_{name}"] for name in ("master_wrap", "installation"))
 
 

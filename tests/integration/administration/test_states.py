@@ -18,6 +18,8 @@ from sa_keyvault.envelope import key_number
 from sa_keyvault.records import MasterRecord, WorkingRecord, timestamp_of
 from sa_keyvault.states import KeyState
 
+pytestmark = pytest.mark.alone
+
 EMAIL = marked("ada@example.org")
 VOICE = marked("voice").encode()
 

@@ -9,6 +9,8 @@ from support.command import Runner
 from sa_keyvault import store
 from sa_keyvault.keyring.anchor import _read
 
+pytestmark = pytest.mark.alone
+
 
 def version(anchor: Path) -> int:
     """Return the version that an anchor has seen."""

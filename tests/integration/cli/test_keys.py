@@ -18,6 +18,8 @@ from sa_keyvault import InstallationKey, KeyRing, KeyStateError, store
 from sa_keyvault.installation import InstallationCertificate
 from sa_keyvault.records import MasterRecord, WorkingRecord
 
+pytestmark = pytest.mark.alone
+
 
 def email(engine: Engine) -> str:
     """Return what the application reads."""

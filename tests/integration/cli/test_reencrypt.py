@@ -15,6 +15,8 @@ from sa_keyvault import store
 from sa_keyvault.envelope import key_number
 from sa_keyvault.states import KeyState
 
+pytestmark = pytest.mark.alone
+
 MODELS = ("reencrypt", "--metadata", "support.models:Base")
 ALL = "claimant: re-encrypt email, re-encrypt voice_model"
 TIME = r"\d+\.\d s"

@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import EngineMaker
 from sqlalchemy import URL, Engine, delete, insert, select
 from sqlalchemy.orm import Session
@@ -22,6 +23,8 @@ from sa_keyvault import (
 )
 from sa_keyvault import administration as administer
 from sa_keyvault.states import KeyState
+
+pytestmark = pytest.mark.alone
 
 EMAILS = {number: marked(f"person{number}@example.org") for number in range(1, 11)}
 
