@@ -1,6 +1,6 @@
 """Jobs over a table: re-encrypt, rebind, encrypt in place, decrypt out; stopped and resumed at will."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from sqlalchemy import Connection, Engine, Table, inspect
 from sqlalchemy.types import TypeEngine
@@ -15,7 +15,7 @@ from sa_keyvault.reencryption.rowkeys import RowKey
 from sa_keyvault.reencryption.watch import OnProgress, Report, Watch
 from sa_keyvault.types import is_binary, require_convertible
 
-__all__ = ["begin", "decrypt", "encrypt", "examine", "is_all_done", "reencrypt", "run", "work_off"]
+__all__ = ["begin", "decrypt", "encrypt", "examine", "reencrypt", "run", "run_rounds", "work_off"]
 
 _ROUNDS = 5  # through the table, where rows appear behind the walker under keys that were retired meanwhile
 
@@ -105,21 +105,33 @@ def run(
     Raises:
         sa_keyvault.ConfigurationError: Values shall be converted to another type, but not in one transaction.
     """
-    if isinstance(bind, Engine) and any(column.former_type is not None for column in change.columns):
-        msg = "values are converted to another inner type in one transaction only; give the job a connection"
-        raise ConfigurationError(msg)
     pace = pace or Pace()
     watch = Watch(str(change), pace, on_progress)
     work = Converting(bind, change, watch.note_unreadable, ring)
     begin(work, change, watch)
     if isinstance(bind, Connection):
         return _run_in_transaction(work, pace, watch)
+    return run_rounds(work, change, pace, watch, lambda parts: work_off(work, parts, pace, watch))
+
+
+def run_rounds(
+    work: Converting, change: TableChange, pace: Pace, watch: Watch, work_through: Callable[[Parts], None]
+) -> Report:
+    """Go through the table until nothing is left to be done, or others are at the rest.
+
+    Raises:
+        sa_keyvault.ConfigurationError: Values shall be converted to another type: nothing would tell which were.
+    """
+    if any(column.former_type is not None for column in change.columns):
+        msg = "values are converted to another inner type in one transaction only; give the job a connection"
+        raise ConfigurationError(msg)
     for _ in range(_ROUNDS):
         parts = Parts(work, change, pace.part_size)
         parts.begin()
-        others = work_off(work, parts, pace, watch)
+        work_through(parts)
+        others = parts.others()
         is_through = parts.forget()
-        if not is_through or is_all_done(work, change, watch):
+        if not is_through or _is_all_done(work, change, watch):
             return watch.report(is_finished=is_through, others=others)
     return watch.report(is_finished=False, others=0)
 
@@ -157,14 +169,13 @@ def begin(work: Converting, change: TableChange, watch: Watch) -> None:
     watch.begin(work.remaining())
 
 
-def work_off(work: Converting, parts: Parts, pace: Pace, watch: Watch) -> int:
-    """Do parts until there is none that nobody is at; return how many others are at."""
+def work_off(work: Converting, parts: Parts, pace: Pace, watch: Watch) -> None:
+    """Do parts until there is none that nobody is at."""
     while not watch.is_over:
         claim = parts.claim()
         if claim is None:
             break
         _work_on(work, parts, claim, pace, watch)
-    return parts.others()
 
 
 def _work_on(work: Converting, parts: Parts, claim: Claim, pace: Pace, watch: Watch) -> None:
@@ -199,7 +210,7 @@ def _run_in_transaction(work: Converting, pace: Pace, watch: Watch) -> Report:
     return watch.report(is_finished=False, others=0)
 
 
-def is_all_done(work: Converting, change: TableChange, watch: Watch) -> bool:
+def _is_all_done(work: Converting, change: TableChange, watch: Watch) -> bool:
     """Whether the key numbers show that no row is left; what is rebound does not show, so one pass counts as all."""
     return any(column.is_rebinding for column in change.columns) or work.remaining() <= watch.unreadable_rows
 

@@ -12,14 +12,13 @@ from sqlalchemy import Engine
 from sa_keyvault.errors import ConfigurationError, ReencryptionError
 from sa_keyvault.reencryption.batches import Converting, Pace
 from sa_keyvault.reencryption.changes import TableChange
-from sa_keyvault.reencryption.jobs import begin, is_all_done, work_off
+from sa_keyvault.reencryption.jobs import begin, run_rounds, work_off
 from sa_keyvault.reencryption.parts import Parts
 from sa_keyvault.reencryption.watch import OnProgress, Report, Watch
 
 __all__ = ["run_in_parallel"]
 
 _POLL_SECONDS = 0.5
-_ROUNDS = 5
 
 
 def run_in_parallel(
@@ -56,14 +55,8 @@ def run_in_parallel(
         watch = Watch(str(change), pace, on_progress)
         work = Converting(engine, change, watch.note_unreadable)
         begin(work, change, watch)
-        for _ in range(_ROUNDS):
-            parts = Parts(work, change, pace.part_size)
-            parts.begin()
-            _run(executor, [(connect, make_change, own)] * workers, parts, watch)
-            is_through = parts.forget()
-            if not is_through or is_all_done(work, change, watch):
-                return watch.report(is_finished=is_through, others=parts.others())
-        return watch.report(is_finished=False, others=0)
+        tasks = [(connect, make_change, own)] * workers
+        return run_rounds(work, change, pace, watch, lambda parts: _run(executor, tasks, parts, watch))
     finally:
         engine.dispose()
 

@@ -2,7 +2,7 @@
 
 from sa_keyvault.types.declared import Declaration, declaration_of, encrypted_columns
 from sa_keyvault.types.encrypted import Encrypted
-from sa_keyvault.types.inner import ValueCodec, carried_type, storage_length, type_name, value_codec
+from sa_keyvault.types.inner import ValueCodec, storage_length, type_name, value_codec
 from sa_keyvault.types.plaintext import (
     is_binary,
     plaintext_reader,
@@ -20,7 +20,6 @@ __all__ = [
     "SealedValue",
     "ValueCodec",
     "bytes_reader",
-    "carried_type",
     "declaration_of",
     "encrypted_columns",
     "find_symbols",

@@ -34,6 +34,7 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sa_keyvault.errors import ConfigurationError, MalformedEnvelopeError
+from sa_keyvault.types.inner import carried_type
 
 __all__ = [
     "is_binary",
@@ -64,10 +65,7 @@ def require_readable_plaintext(inner: TypeEngine[Any]) -> None:
     Raises:
         sa_keyvault.ConfigurationError: `accept_plaintext_until` cannot be honoured.
     """
-    plain = inner
-    while isinstance(plain, TypeDecorator) and not isinstance(plain, Interval):
-        plain = plain.impl_instance
-    if isinstance(plain, (Float, Numeric, Interval, INTERVAL)):
+    if isinstance(carried_type(inner), (Float, Numeric, Interval, INTERVAL)):
         msg = (
             f"accept_plaintext_until does not work with {inner!r}, whose values databases round when they become text; "
             "encrypt the column while nobody writes to it"
