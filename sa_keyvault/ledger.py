@@ -2,8 +2,10 @@
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from sa_keyvault.binding import length_prefixed
 from sa_keyvault.records import MasterRecord, WorkingRecord, timestamp
@@ -14,8 +16,10 @@ __all__ = [
     "MEMBERSHIP",
     "Event",
     "InstallationRecord",
+    "StateMark",
     "StoreRecord",
     "chained",
+    "inactive_states",
     "members",
     "new_event",
     "store_digest",
@@ -51,6 +55,18 @@ class StoreRecord:
             fingerprint.encode(),
             algorithm.encode(),
         )
+
+
+class StateMark(NamedTuple):
+    """The state of a working key, as the store's digest has it.
+
+    Attributes:
+        state: Its state.
+        epoch: How many changes of state led to it.
+    """
+
+    state: KeyState
+    epoch: int
 
 
 @dataclass(frozen=True)
@@ -181,17 +197,27 @@ def chained(record: StoreRecord, event: Event) -> tuple[StoreRecord, Event]:
     return replace(record, events=number, head=link), replace(event, number=number, link=link)
 
 
-def store_digest(masters: Iterable[MasterRecord], working: Iterable[WorkingRecord]) -> str:
+def inactive_states(records: Iterable[WorkingRecord]) -> dict[int, StateMark]:
+    """Return the states of those working keys that are not active, by number."""
+    return {one.number: StateMark(one.state, one.epoch) for one in records if one.state is not KeyState.ACTIVE}
+
+
+def store_digest(masters: Iterable[MasterRecord], inactive: Mapping[int, StateMark]) -> str:
     """Return a digest of the states of all keys: of all masters, and of the working keys that are not active.
 
     Active working keys are left out because they are made in passing, without the store's lock; each other state is
     reached by an operation. So an older record that is put back, with whatever valid signature, is noticed.
+
+    Args:
+        masters: All master keys.
+        inactive: States of all working keys that are not active, by number.
     """
-    entries = [("master", record.id, record.state, record.epoch) for record in masters]
-    entries += [
-        ("working", str(record.number), record.state, record.epoch)
-        for record in working
-        if record.state is not KeyState.ACTIVE
-    ]
-    fields = (str(part).encode() for entry in sorted(entries) for part in entry)
+    numbers: defaultdict[StateMark, list[str]] = defaultdict(list)
+    for number, mark in inactive.items():
+        numbers[mark].append(str(number))
+    entries: list[tuple[str, ...]] = sorted(("master", one.id, one.state, str(one.epoch)) for one in masters)
+    entries += sorted(
+        ("working", mark.state, str(mark.epoch), ",".join(sorted(group))) for mark, group in numbers.items()
+    )
+    fields = (part.encode() for entry in entries for part in entry)
     return sha256_hex(b"sa_keyvault/keys/1\0" + length_prefixed(*fields))

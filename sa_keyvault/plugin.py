@@ -38,6 +38,7 @@ from sa_keyvault.keyring import (
     drop_state,
     initialize,
     is_in_memory,
+    load_keys,
     prepare,
 )
 from sa_keyvault.statements import StatementHooks
@@ -220,7 +221,7 @@ class KeyRing(Ring):
         """
         require_supported(connection.dialect)
         with store.exclusive(connection):
-            self._use(prepare(connection, self.identity, self.settings, (), {}))
+            self._use(prepare(connection, self.identity, self.settings, (), {}, load_keys))
         self._engine = connection.engine
 
     def seal(self, column: Any, key: Any, value: Any) -> bytes:

@@ -1,7 +1,8 @@
 """The keys of one store as they were last read back: which may seal, which may open, and their ciphers."""
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sa_keyvault.binding import Binding
 from sa_keyvault.envelope import Opener, Sealer, key_number, opener, sealer
@@ -13,12 +14,12 @@ from sa_keyvault.errors import (
     MalformedEnvelopeError,
 )
 from sa_keyvault.keyring.policy import Policy
-from sa_keyvault.ledger import StoreRecord
+from sa_keyvault.ledger import StateMark, StoreRecord, inactive_states
 from sa_keyvault.records import MasterRecord, MasterSecret, WorkingRecord, data_key
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import LEGACY_SUITES
 
-__all__ = ["KeySet", "Master", "number_in"]
+__all__ = ["KeySet", "Master", "WorkingKeys", "number_in"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,33 @@ class Master:
         return self.secret
 
 
+@dataclass(frozen=True)
+class WorkingKeys:
+    """What was read of the working keys of one store.
+
+    Attributes:
+        records: All of them, by number; none of a large key store.
+        inactive: The states of all that are not active, by number.
+        counts: How many there are under each master key, of each suite, in each state.
+    """
+
+    records: Mapping[int, WorkingRecord]
+    inactive: Mapping[int, StateMark]
+    counts: Counter[tuple[str, str, KeyState]]
+
+    @classmethod
+    def all(cls, records: Iterable[WorkingRecord]) -> "WorkingKeys":
+        """Return all keys of a store."""
+        known = {record.number: record for record in records}
+        counts = Counter((record.master_id, record.suite, record.state) for record in known.values())
+        return cls(known, inactive_states(known.values()), counts)
+
+    @property
+    def are_all(self) -> bool:
+        """Whether no record was left in the store."""
+        return len(self.records) == self.counts.total()
+
+
 def number_in(stored: bytes) -> int:
     """Return the key number of stored bytes.
 
@@ -70,7 +98,7 @@ class KeySet:
         record: The store's own record when they were read.
         policy: What the ring accepts.
         masters: Master keys, by id.
-        working: Working keys, by number.
+        working: Working keys.
     """
 
     def __init__(
@@ -78,16 +106,18 @@ class KeySet:
         record: StoreRecord,
         policy: Policy,
         masters: dict[str, Master],
-        working: dict[int, WorkingRecord],
+        working: WorkingKeys,
     ) -> None:
         self.record = record
         self._policy = policy
         self._masters = masters
-        self._working = working
+        self._found = working
+        self._working = dict(working.records)
+        self.are_all: bool = working.are_all
         self._suite = policy.provisioning.working_suite.name
         self._sealing_masters = self._find_sealing_masters()
         self._active: dict[str, list[WorkingRecord]] = {}
-        for key in working.values():
+        for key in self._working.values():
             self._note_active(key)
 
     def without(self, numbers: Collection[int]) -> "KeySet":
@@ -95,7 +125,7 @@ class KeySet:
         if not numbers:
             return self
         kept = {number: record for number, record in self._working.items() if number not in numbers}
-        return KeySet(self.record, self._policy, self._masters, kept)
+        return KeySet(self.record, self._policy, self._masters, replace(self._found, records=kept))
 
     @property
     def store_id(self) -> str:
@@ -107,16 +137,18 @@ class KeySet:
         """The store's version when they were read."""
         return self.record.version
 
-    def __contains__(self, number: int) -> bool:
-        return number in self._working
+    def agrees(self, record: WorkingRecord) -> bool:
+        """Whether the state of *record* is the one that the last operation left it in."""
+        left = self._found.inactive.get(record.number)
+        return record.state is KeyState.ACTIVE if left is None else left == (record.state, record.epoch)
 
     def knows_master(self, record: WorkingRecord) -> bool:
         """Whether the master key of *record* is one of these."""
         return record.master_id in self._masters
 
     def add(self, record: WorkingRecord) -> None:
-        """Take up a working key that was committed since the others were read."""
-        if record.number not in self._working:
+        """Take up a working key that was read since the others were, unless its state is another than is signed."""
+        if record.number not in self._working and self.agrees(record):
             self._working[record.number] = record
             self._note_active(record)
 
@@ -147,21 +179,34 @@ class KeySet:
         return list(self._masters.values())
 
     def working(self) -> list[WorkingRecord]:
-        """Return all working keys."""
+        """Return all working keys that were read."""
         return list(self._working.values())
+
+    @property
+    def inactive(self) -> Mapping[int, StateMark]:
+        """The states of all working keys that are not active, by number, whether they were read or not."""
+        return self._found.inactive
+
+    @property
+    def counts(self) -> Counter[tuple[str, str, KeyState]]:
+        """How many working keys there are under each master key, of each suite, in each state; read or not."""
+        return self._found.counts
 
     def weaknesses(self) -> Iterator[str]:
         """Yield what is outdated about the keys, each with the way out."""
-        masters = [master.record for master in self._masters.values()]
-        keys: list[MasterRecord | WorkingRecord] = [*self._working.values(), *masters]
-        states = [key.state for key in keys if key.suite in LEGACY_SUITES and key.state is not KeyState.REMOVED]
-        if active := states.count(KeyState.ACTIVE):
+        states = Counter[KeyState]()
+        for (_, suite, state), count in self.counts.items():
+            if suite in LEGACY_SUITES:
+                states[state] += count
+        states.update(one.record.state for one in self._masters.values() if one.record.suite in LEGACY_SUITES)
+        del states[KeyState.REMOVED]
+        if active := states[KeyState.ACTIVE]:
             yield (
                 f"{active} active keys are of 3DES, which NIST disallows for encryption after 2023; "
                 "`sa-keyvault provision` leads to AES-256"
             )
         elif states:
-            yield f"{len(states)} keys of 3DES are left; re-encrypt the values under them, and remove them"
+            yield f"{states.total()} keys of 3DES are left; re-encrypt the values under them, and remove them"
 
     def sealer(self, record: WorkingRecord, binding: Binding) -> Sealer:
         """Return the function that seals values of one column under a working key of these."""

@@ -1,6 +1,6 @@
 """Reads the keys of a store, and verifies all that is signed about them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +11,17 @@ from sa_keyvault.errors import ConfigurationError, KeyRecordError, KeyStoreError
 from sa_keyvault.installation import unwrap_master, verify_master, verify_store
 from sa_keyvault.keyring.anchor import verify_anchor
 from sa_keyvault.keyring.identity import Identity
-from sa_keyvault.keyring.keys import KeySet, Master
+from sa_keyvault.keyring.keys import KeySet, Master, WorkingKeys
 from sa_keyvault.ledger import InstallationRecord, StoreRecord, store_digest
 from sa_keyvault.records import MasterRecord, Wrap
-from sa_keyvault.states import KeyState
 
-__all__ = ["find_store", "load_keys", "require_store"]
+__all__ = ["LoadKeys", "find_store", "load_keys", "load_states", "require_store"]
+
+LoadKeys = Callable[[Connection, Identity], KeySet]
+"""`load_keys` or `load_states`: how a ring reads its key store."""
 
 _ATTEMPTS = 5
+_AT_ONCE = 10_000  # keys, which take about 0.1 s and 5 MiB; without them each would be looked for at its first use
 
 
 def load_keys(connection: Connection, identity: Identity) -> KeySet:
@@ -30,10 +33,29 @@ def load_keys(connection: Connection, identity: Identity) -> KeySet:
         sa_keyvault.KeyStoreError: There is no key store, or it is another installation's.
         sa_keyvault.KeyRecordError: A key's record, or the store's, was changed outside the library or put back.
     """
+    return _load(connection, identity, lambda connection: WorkingKeys.all(store.working(connection)))
+
+
+def load_states(connection: Connection, identity: Identity) -> KeySet:
+    """Read a key store as `load_keys` does, but of a large one only the states of its working keys.
+
+    The same is verified; the keys themselves are read when they are needed.
+    """
+    return _load(connection, identity, _states)
+
+
+def _states(connection: Connection) -> WorkingKeys:
+    counts = store.working_counts(connection)
+    if counts.total() <= _AT_ONCE:
+        return WorkingKeys.all(store.working(connection))
+    return WorkingKeys({}, store.inactive(connection), counts)
+
+
+def _load(connection: Connection, identity: Identity, read: Callable[[Connection], WorkingKeys]) -> KeySet:
     for _ in range(_ATTEMPTS):
         record = require_store(connection)
         masters, wraps = store.masters(connection), store.wraps(connection)
-        working = {one.number: one for one in store.working(connection)}
+        working = read(connection)
         installation = store.installations(connection).get(identity.key.fingerprint)
         # an operation that was committed between two of these statements would look like a forgery
         if store.store_record(connection) == record:
@@ -126,11 +148,10 @@ def _verify_store(keys: KeySet, own: InstallationRecord | None, identity: Identi
         raise KeyRecordError(msg)
     verify_store(keys.record, own, identity.key)
     masters = [master.record for master in keys.masters()]
-    if store_digest(masters, keys.working()) != keys.record.digest:
-        count = sum(record.state is not KeyState.ACTIVE for record in keys.working())
+    if store_digest(masters, keys.inactive) != keys.record.digest:
         msg = (
-            f"the states of {len(masters)} master keys and {count} working keys are not those that the last operation "
-            "left: a key's row was changed outside the library, or an older one was put back; restore the whole key "
-            "store from one backup"
+            f"the states of {len(masters)} master keys and {len(keys.inactive)} working keys are not those that the "
+            "last operation left: a key's row was changed outside the library, or an older one was put back; restore "
+            "the whole key store from one backup"
         )
         raise KeyRecordError(msg)

@@ -39,7 +39,7 @@ def make_working(
         if reserve(master.record.id, wanted, secret.suite.usage_limit // 2) < wanted:
             continue
         record = new_working(master.record, secret, area, suite)
-        while record.number in keys:
+        while store.working_numbers(connection, [record.number]):
             # of 100,000 numbers that are drawn at random two are likely to be the same
             record = new_working(master.record, secret, area, suite)
         store.add_working(connection, record)

@@ -23,7 +23,15 @@ from sa_keyvault.keyring.loading import load_keys
 from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.transaction import state_of
 from sa_keyvault.keyring.usage import reserve
-from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, chained, members, store_digest
+from sa_keyvault.ledger import (
+    Event,
+    InstallationRecord,
+    StoreRecord,
+    chained,
+    inactive_states,
+    members,
+    store_digest,
+)
 from sa_keyvault.records import (
     MasterRecord,
     MasterSecret,
@@ -350,7 +358,8 @@ class Operation:
         """Link all events, and sign the store as it stands now, for every installation."""
         record = self._linked()
         masters = [master.record for master in self.masters.values()]
-        record = replace(record, version=record.version + 1, digest=store_digest(masters, self.working.values()))
+        digest = store_digest(masters, inactive_states(self.working.values()))
+        record = replace(record, version=record.version + 1, digest=digest)
         store.replace_store(self.connection, record)
         for key in self.signers:
             store.replace_installation(self.connection, self._signed_store(record, key))

@@ -38,10 +38,18 @@ class Policy:
         Raises:
             sa_keyvault.ConfigurationError: There is no such suite, or FIPS is required and it is not approved.
         """
-        suite = self.provisioning.suite_named(record.suite)
+        return self.suite_named(record.suite, _name(record))
+
+    def suite_named(self, name: str, holder: str) -> Suite:
+        """Return the suite of *holder*, for the error.
+
+        Raises:
+            sa_keyvault.ConfigurationError: As for `suite_of`.
+        """
+        suite = self.provisioning.suite_named(name)
         if self.fips == "require" and not suite.is_fips_approved:
             msg = (
-                f"FIPS is required, and {_name(record)} is a key of {suite.name}, which is not approved; "
+                f"FIPS is required, and {holder} is a key of {suite.name}, which is not approved; "
                 "leave it with `sa-keyvault provision` and re-encrypt its values first"
             )
             raise ConfigurationError(msg)

@@ -20,6 +20,7 @@ from sa_keyvault.errors import (
     ConfigurationError,
     EncodingError,
     KeyNotFoundError,
+    KeyRecordError,
     KeyStoreError,
     KeyVaultError,
     UnsupportedStatementError,
@@ -27,7 +28,7 @@ from sa_keyvault.errors import (
 from sa_keyvault.keyring.anchor import advance_anchor, advance_anchor_or_warn
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, number_in
-from sa_keyvault.keyring.loading import load_keys
+from sa_keyvault.keyring.loading import LoadKeys, load_keys, load_states
 from sa_keyvault.keyring.making import make_working
 from sa_keyvault.keyring.settings import Settings
 from sa_keyvault.keyring.transaction import TransactionState, find_state, state_of
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ring"]
 
+_AT_ONCE = 1_000  # keys that are read with one that is missed: values of many are often read one after the other
 _MISS_SECONDS = 1.0
 _MAX_MISSES = 1024
 _SHARES = 16  # transactions that may overdraw a key at the same time, without reaching the limit of its suite
@@ -63,6 +65,7 @@ class Ring:
         self._sealers: dict[tuple[int, Binding], Sealer] = {}
         self._usage = Usage()
         self._worn: set[int] = set()
+        self._read_areas: set[str] = set()
         self._measured: set[str] = set()
         self._uncommitted: dict[int, WorkingRecord] = {}
         self._unpublished: set[int] = set()
@@ -106,11 +109,10 @@ class Ring:
         return keys.opener(record, area, binding), True
 
     def _load_missing(self, number: int, area: str) -> WorkingRecord:
-        """Look for a key that was committed since the last refresh; there is no connection at this place."""
+        """Look for a key that was not read, or committed since; there is no connection at this place."""
         now = time.monotonic()
         if self._private is not None and self._misses.get(number, 0.0) <= now:
-            private = self._private
-            self._adopt(private.run(lambda connection: store.working(connection, [number])), private.run)
+            self._read_missing(number, self._private)
         if record := self._require_keys().find(number):
             return record
         if len(self._misses) >= _MAX_MISSES:
@@ -122,10 +124,30 @@ class Ring:
         )
         raise KeyNotFoundError(msg, key_number=number, area=area)
 
+    def _read_missing(self, number: int, private: "PrivateConnection") -> None:
+        records = private.run(lambda connection: store.working_from(connection, number, _AT_ONCE))
+        if not records or records[0].number != number:
+            return
+        if not self._require_keys().agrees(records[0]):
+            # an operation has changed its state since, or else somebody outside the library, which is noticed here
+            self._use(private.run(lambda connection: self._load(connection, self.identity)))
+        self._adopt(records, private.run)
+        if not self._require_keys().agrees(records[0]):
+            msg = (
+                f"working key {number} is {records[0].state} in its record, which is not how the last operation left "
+                "it: the record was changed outside the library, or an older one was put back; restore the whole key "
+                "store from one backup"
+            )
+            raise KeyRecordError(msg, key_number=number, area=records[0].area)
+
     # -- writing -------------------------------------------------------------------------------------------------
 
     def active_numbers(self, area: str) -> frozenset[int]:
         """Return the numbers of the working keys that new values of *area* are under, those not yet committed too."""
+        if self._private is not None and not self._require_keys().are_all and area not in self._read_areas:
+            records = self._private.run(lambda connection: store.active_in_area(connection, area))
+            self._adopt(records, self._private.run)
+            self._read_areas.add(area)
         own = [record.number for record in list(self._uncommitted.values()) if record.area == area]
         return frozenset([*(record.number for record in self._require_keys().active(area)), *own])
 
@@ -217,7 +239,7 @@ class Ring:
         state = find_state(connection)
         if state is not None and state.has_changed_keys:
             return
-        records = store.working_in_area(connection, area)
+        records = store.newest_active(connection, area, self._suite.name, _AT_ONCE)
         others = [record for record in records if record.area == area and record.number not in self._uncommitted]
         self._adopt(others, lambda work: work(connection))
 
@@ -290,7 +312,7 @@ class Ring:
             )
             raise KeyStoreError(msg)
         if record != keys.record:
-            self._use(load_keys(connection, self.identity))
+            self._use(self._load(connection, self.identity))
         self._advance_anchor()
         self._publish(connection)
         self._attempt_at = started + self.settings.refresh_seconds / 2
@@ -305,9 +327,14 @@ class Ring:
 
     def _adopt(self, records: list[WorkingRecord], run: Callable[[Callable[[Connection], KeySet]], KeySet]) -> None:
         if not all(self._require_keys().knows_master(record) for record in records):
-            self._use(run(lambda connection: load_keys(connection, self.identity)))
+            self._use(run(lambda connection: self._load(connection, self.identity)))
         for record in records:
             self._require_keys().add(record)
+
+    @property
+    def _load(self) -> LoadKeys:
+        # what is left in the key store is read on the private connection, when it is needed
+        return load_keys if self._private is None else load_states
 
     def _advance_anchor(self) -> None:
         record, anchor = self._require_keys().record, self.identity.anchor
@@ -327,6 +354,7 @@ class Ring:
         self._sealers.clear()
         self._worn.clear()
         self._measured.clear()
+        self._read_areas.clear()
         self._misses.clear()
         for layouts in self._layouts.values():
             layouts.clear()

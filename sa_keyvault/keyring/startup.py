@@ -14,7 +14,7 @@ from sa_keyvault.errors import ConfigurationError, KeyStoreError
 from sa_keyvault.installation import sign_store, wrap_master
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet
-from sa_keyvault.keyring.loading import load_keys
+from sa_keyvault.keyring.loading import LoadKeys, load_keys, load_states
 from sa_keyvault.keyring.making import make_working
 from sa_keyvault.keyring.operation import operation
 from sa_keyvault.keyring.policy import Policy
@@ -74,8 +74,10 @@ def initialize(
         sa_keyvault.ConfigurationError: A column with values was declared with another label or area before, or
             a key that is in use is none that the policy accepts.
     """
+    # in memory there is no other connection, which would read a key when it is needed
+    load = load_keys if is_in_memory(connection) else load_states
     with _transaction(connection), store.exclusive(connection):
-        keys = prepare(connection, identity, settings, columns, lost)
+        keys = prepare(connection, identity, settings, columns, lost, load)
         connection.commit()
     return keys
 
@@ -86,20 +88,21 @@ def prepare(
     settings: Settings,
     columns: Sequence[DeclaredColumn],
     lost: Mapping[str, int],
+    load: LoadKeys,
 ) -> KeySet:
     """Do what `initialize` does as part of the caller's transaction, which others do not see before it is committed."""
     _require_utf8(connection)
     store.create_tables(connection)
     if store.store_record(connection) is None:
         _make_store(connection, identity, columns)
-    keys = load_keys(connection, identity)
+    keys = load(connection, identity)
     _require_accepted(keys, identity.policy)
     for key_id, amount in lost.items():
         store.add_usage(connection, new_id(), key_id, amount)
     if _needs_master(connection, keys, identity.policy.provisioning, settings) and _can_sign(connection, identity):
         with operation(connection, identity, "start-up") as changing:
             changing.follow_master(keys.sealing_masters()[0], identity.policy.provisioning.master_suite)
-        keys = load_keys(connection, identity)
+        keys = load(connection, identity)
     _make_working(connection, keys, identity, settings, columns)
     _remember_columns(connection, columns)
     return keys
@@ -131,14 +134,14 @@ def _transaction(connection: Connection) -> Iterator[None]:
 
 def _require_accepted(keys: KeySet, policy: Policy) -> None:
     """Refuse active keys that the policy does not accept; all others are refused one by one, when they are used."""
-    working = [record for record in keys.working() if record.state is KeyState.ACTIVE]
-    in_use = {record.master_id for record in working}
+    active = [(master_id, suite) for master_id, suite, state in keys.counts if state is KeyState.ACTIVE]
+    in_use = {master_id for master_id, _ in active}
     for master in keys.masters():
         if master.refusal and (master.record.state is KeyState.ACTIVE or master.record.id in in_use):
             raise ConfigurationError(master.refusal)
     if policy.fips == "require":
-        for record in working:
-            policy.suite_of(record)
+        for master_id, suite in active:
+            policy.suite_named(suite, f"a working key under master key {master_id}")
 
 
 def _needs_master(connection: Connection, keys: KeySet, provisioning: Provisioning, settings: Settings) -> bool:
@@ -178,7 +181,7 @@ def _make_store(connection: Connection, identity: Identity, columns: Sequence[De
     master, secret = new_master(new_id(), provisioning.master_suite)
     store.add_master(connection, master)
     store.add_wraps(connection, [wrap_master(master, secret, identity.key, provisioning)])
-    record = StoreRecord(master.store_id, 1, store_digest([master], []), 0, "")
+    record = StoreRecord(master.store_id, 1, store_digest([master], {}), 0, "")
     created = ("store-created", record.store_id), ("master-key-created", master.id)
     for action, subject in created:
         record, event = chained(record, identity.event(record.store_id, action, subject))
@@ -190,9 +193,13 @@ def _make_store(connection: Connection, identity: Identity, columns: Sequence[De
 def _make_working(
     connection: Connection, keys: KeySet, identity: Identity, settings: Settings, columns: Sequence[DeclaredColumn]
 ) -> None:
+    suite, wanted = identity.policy.provisioning.working_suite.name, settings.working_keys_per_area
     for area in sorted({column.row.area for column in columns}):
+        if not keys.are_all:
+            for record in store.newest_active(connection, area, suite, wanted):
+                keys.add(record)
         fresh = [record for record in keys.active(area) if not settings.is_too_old(record)]
-        for _ in range(settings.working_keys_per_area - len(fresh)):
+        for _ in range(wanted - len(fresh)):
             keys.add(make_working(connection, keys, area, identity, partial(reserve, connection)))
 
 

@@ -1,26 +1,33 @@
 """Master keys, their wraps, and working keys."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 
+from sa_keyvault.ledger import StateMark
 from sa_keyvault.records import MasterRecord, WorkingRecord, Wrap
 from sa_keyvault.states import KeyState
 from sa_keyvault.store.access import execute, values_of
 from sa_keyvault.store.schema import master_table, working_table, wrap_table
 
 __all__ = [
+    "active_in_area",
     "add_master",
     "add_working",
     "add_wraps",
     "delete_wraps",
+    "inactive",
     "masters",
+    "newest_active",
     "replace_master",
     "replace_working",
     "replace_wraps",
     "working",
+    "working_counts",
+    "working_from",
     "working_in_area",
     "working_numbers",
     "wraps",
@@ -72,22 +79,63 @@ def working(connection: Connection, numbers: Sequence[int] | None = None) -> lis
     if numbers is not None:
         return list(_working_records(connection, select(working_table).where(working_table.c.number.in_(numbers))))
     found: list[WorkingRecord] = []
-    portion = [*_working_records(connection, _from_number(0))]
+    portion = working_from(connection, 0, _PORTION)
     # in portions, because drivers keep a whole result in memory beside the records that are made of it
     while portion:
         found += portion
-        portion = [*_working_records(connection, _from_number(portion[-1].number + 1))]
+        portion = working_from(connection, portion[-1].number + 1, _PORTION)
     return found
 
 
-def _from_number(first: int) -> Select[Any]:
+def working_from(connection: Connection, first: int, count: int) -> list[WorkingRecord]:
+    """Return the next *count* working keys in the order of their numbers, from *first* on."""
     number = working_table.c.number
-    return select(working_table).where(number >= first).order_by(number).limit(_PORTION)
+    wanted = select(working_table).where(number >= first).order_by(number).limit(count)
+    return list(_working_records(connection, wanted))
 
 
 def working_in_area(connection: Connection, area: str) -> list[WorkingRecord]:
     """Return the working keys of one area."""
     return list(_working_records(connection, select(working_table).where(working_table.c.area == area)))
+
+
+def active_in_area(connection: Connection, area: str) -> list[WorkingRecord]:
+    """Return the active working keys of one area."""
+    columns = working_table.c
+    wanted = select(working_table).where(columns.area == area, columns.state == KeyState.ACTIVE.value)
+    return list(_working_records(connection, wanted))
+
+
+def newest_active(connection: Connection, area: str, suite: str, count: int) -> list[WorkingRecord]:
+    """Return the *count* newest active working keys of one area and suite."""
+    columns = working_table.c
+    wanted = (
+        select(working_table)
+        .where(columns.area == area, columns.suite == suite, columns.state == KeyState.ACTIVE.value)
+        .order_by(columns.created.desc(), columns.number.desc())
+        .limit(count)
+    )
+    return list(_working_records(connection, wanted))
+
+
+def inactive(connection: Connection) -> dict[int, StateMark]:
+    """Return the state of every working key that is not active, by number."""
+    number, state, epoch = working_table.c.number, working_table.c.state, working_table.c.epoch
+    marks = execute(connection, select(state, epoch).where(state != KeyState.ACTIVE.value).distinct())
+    found: dict[int, StateMark] = {}
+    # state by state, because there are few of them, and drivers hand out numbers alone much quicker
+    for text, count in list(map(tuple, marks)):
+        numbers = execute(connection, select(number).where(state == text, epoch == count)).scalars()
+        found |= dict.fromkeys(numbers, StateMark(_state(text), count))
+    return found
+
+
+def working_counts(connection: Connection) -> Counter[tuple[str, str, KeyState]]:
+    """Return how many working keys there are under each master key, of each suite, in each state."""
+    master_id, suite, state = working_table.c.master_id, working_table.c.suite, working_table.c.state
+    wanted = select(master_id, suite, state, func.count()).group_by(master_id, suite, state)
+    rows = map(tuple, execute(connection, wanted))
+    return Counter({(above, name, _state(text)): count for above, name, text, count in rows})
 
 
 def _working_records(connection: Connection, statement: Select[Any]) -> Iterator[WorkingRecord]:

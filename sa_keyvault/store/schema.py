@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 __all__ = [
     "column_table",
@@ -93,7 +93,7 @@ working_table: Table = Table(
     tables,
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("store_id", String(32), nullable=False),
-    Column("area", String(64), nullable=False, index=True),
+    Column("area", String(64), nullable=False),
     Column("created", String(20), nullable=False),
     Column("changed", String(20), nullable=False),
     Column("epoch", BigInteger, nullable=False),
@@ -102,6 +102,8 @@ working_table: Table = Table(
     Column("suite", String(32), nullable=False),
     Column("master_id", String(32), nullable=False),
     Column("wrapped", LargeBinary(256), nullable=False),
+    # the newest keys of an area are found without a look at all others
+    Index("ix_keyvault_working_key_area", "area", "created"),
     **_TABLE_OPTIONS,
 )
 job_table: Table = Table(

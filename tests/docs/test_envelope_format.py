@@ -10,7 +10,7 @@ from sqlalchemy.dialects import sqlite
 
 from sa_keyvault import AuthenticationError, Encrypted
 from sa_keyvault.envelope import Layouts, open_envelope
-from sa_keyvault.keyring.keys import KeySet, Master
+from sa_keyvault.keyring.keys import KeySet, Master, WorkingKeys
 from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.ledger import StoreRecord
 from sa_keyvault.records import (
@@ -113,7 +113,7 @@ def _column() -> EncryptedColumn:
 
 
 def _layouts(column: EncryptedColumn) -> Layouts:
-    keys = KeySet(_STORE, _POLICY, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
+    keys = KeySet(_STORE, _POLICY, {example.MASTER_ID: _master()}, WorkingKeys.all([_working()]))
     opener = keys.opener(_working(), example.AREA, column.binding)
     return Layouts(lambda _: (opener, True))
 
@@ -147,7 +147,7 @@ def test_package_seals_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the nonce of the example, the package makes the envelope of the example."""
     column = _column()
     monkeypatch.setattr("os.urandom", lambda size: example.NONCE[:size])
-    keys = KeySet(_STORE, _POLICY, {example.MASTER_ID: _master()}, {example.KEY_NUMBER: _working()})
+    keys = KeySet(_STORE, _POLICY, {example.MASTER_ID: _master()}, WorkingKeys.all([_working()]))
     seal = keys.sealer(_working(), column.binding)
     plaintext = column.values.encode(example.VALUE)
     assert plaintext is not None
