@@ -59,6 +59,10 @@ class Ring:
     def __init__(self, identity: Identity, settings: Settings) -> None:
         self.identity = identity
         self.settings = settings
+        # asked for each statement, and the same for the ring's whole life
+        self._suite = identity.policy.provisioning.working_suite
+        self._limit = settings.limit_of(self._suite)
+        self._share = _share_of(self._suite)
         self._keys: KeySet | None = None
         self._private: PrivateConnection | None = None
         self._layouts: dict[tuple[str, Binding], Layouts] = {}
@@ -166,10 +170,8 @@ class Ring:
         )
 
     def _allot(self, area: str, sizes: Sequence[int], connection: Connection) -> list[tuple[WorkingRecord, int]]:
-        suite = self._suite
-        costs = [suite.usage(size) for size in sizes]
-        limit = self.settings.limit_of(suite)
-        _require_fit(area, suite, sizes, costs, limit)
+        costs = [self._suite.usage(size) for size in sizes]
+        _require_fit(area, self._suite, sizes, costs, self._limit)
         parts: list[tuple[WorkingRecord, int]] = []
         done = 0
         while done < len(costs):
@@ -177,18 +179,17 @@ class Ring:
             first, share = next(self._turn), -(-(len(costs) - done) // len(records))
             for position in range(len(records)):
                 record = records[(first + position) % len(records)]
-                granted = self._grant(record, costs[done : done + share], limit, connection)
+                granted = self._grant(record, costs[done : done + share], connection)
                 parts.append((record, granted))
                 done += granted
         return parts
 
-    def _grant(self, record: WorkingRecord, costs: Sequence[int], limit: int, connection: Connection) -> int:
+    def _grant(self, record: WorkingRecord, costs: Sequence[int], connection: Connection) -> int:
         """Return how many messages of these *costs*, from the first on, a key may still seal."""
-        wanted, state = sum(costs), find_state(connection)
+        wanted = sum(costs)
         # nobody else knows a key that was made in this transaction
-        is_own = state is not None and record.number in state.created
-        share = limit if is_own else _share_of(self._suite)
-        granted, is_worn = self._usage.take(connection, str(record.number), wanted, limit, share)
+        share = self._limit if self._is_made_in(connection, record) else self._share
+        granted, is_worn = self._usage.take(connection, str(record.number), wanted, self._limit, share)
         if granted == wanted:
             return len(costs)
         if is_worn:
@@ -196,9 +197,11 @@ class Ring:
         state_of(connection).spent.add(record.number)
         return bisect.bisect_right(list(itertools.accumulate(costs)), granted)
 
-    @property
-    def _suite(self) -> Suite:
-        return self.identity.policy.provisioning.working_suite
+    def _is_made_in(self, connection: Connection, record: WorkingRecord) -> bool:
+        if record.number not in self._uncommitted:
+            return False
+        state = find_state(connection)
+        return state is not None and record.number in state.created
 
     def _sealer(self, record: WorkingRecord, binding: Binding) -> Sealer:
         seal = self._sealers.get((record.number, binding))
@@ -229,8 +232,8 @@ class Ring:
         active = self._require_keys().active(area)
         if area in self._measured or len(active) <= self.settings.working_keys_per_area:
             return
-        used, limit = store.total_usage(connection), self.settings.limit_of(self._suite)
-        spent = [record.number for record in active if used.get(str(record.number), 0) >= limit]
+        used = store.total_usage(connection)
+        spent = [record.number for record in active if used.get(str(record.number), 0) >= self._limit]
         self._worn |= {number for number in spent if not self._usage.has_left(str(number))}
         self._measured.add(area)
 

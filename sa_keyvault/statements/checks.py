@@ -1,7 +1,6 @@
 """What only the whole compiled statement shows; looked at once for each compilation."""
 
-from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from typing import Any
 
 from sqlalchemy import BindParameter, ColumnClause, CompoundSelect, Insert, Update
 from sqlalchemy.sql import visitors
@@ -12,50 +11,43 @@ from sa_keyvault.errors import UnsupportedOperatorError, UnsupportedStatementErr
 from sa_keyvault.statements.plans import Plans
 from sa_keyvault.types import Encrypted, find_symbols
 
-if TYPE_CHECKING:
-    from sqlalchemy.engine.interfaces import Compiled
-
-__all__ = ["CompiledChecks"]
+__all__ = ["PASSED", "require_sendable"]
 
 
-class CompiledChecks:
-    """Looks once at each compiled statement of one engine, before it is sent for the first time."""
+PASSED = "sa_keyvault_passed"
+"""Attribute of a compiled statement that was looked at: asked for each statement, so it is to be found at once."""
 
-    def __init__(self, plans: Plans) -> None:
-        self._plans = plans
-        self._passed: WeakSet[Compiled] = WeakSet()
 
-    def require_sendable(self, compiled: Any) -> None:
-        """Refuse what the type, the compiler and the statement hooks cannot see.
+def require_sendable(compiled: Any, plans: Plans) -> None:
+    """Refuse what the type, the compiler and the statement hooks cannot see; mark what has passed.
 
-        Raises:
-            sa_keyvault.UnsupportedOperatorError: A value is compared with an encrypted column, from its left.
-            sa_keyvault.UnsupportedStatementError: A CTE writes encrypted columns, or a union mixes labels.
-        """
-        if compiled in self._passed:
-            return
-        for cte in getattr(compiled, "ctes", None) or ():
-            self._refuse_writing_cte(cte)
-        statement = compiled.statement
-        if isinstance(statement, CompoundSelect):
-            _require_one_label(statement)
-        for element in visitors.iterate(statement) if statement is not None else ():
-            if isinstance(element, BinaryExpression):
-                _refuse_comparison(element)
-        self._passed.add(compiled)
+    Raises:
+        sa_keyvault.UnsupportedOperatorError: A value is compared with an encrypted column, from its left.
+        sa_keyvault.UnsupportedStatementError: A CTE writes encrypted columns, or a union mixes labels.
+    """
+    for cte in getattr(compiled, "ctes", None) or ():
+        _refuse_writing_cte(cte, plans)
+    statement = compiled.statement
+    if isinstance(statement, CompoundSelect):
+        _require_one_label(statement)
+    for element in visitors.iterate(statement) if statement is not None else ():
+        if isinstance(element, BinaryExpression):
+            _refuse_comparison(element)
+    setattr(compiled, PASSED, True)
 
-    def _refuse_writing_cte(self, cte: Any) -> None:
-        statement = getattr(cte, "element", None)
-        if not isinstance(statement, (Insert, Update)):
-            return
-        plan = self._plans.of(statement.table)
-        if plan is None:
-            return
-        msg = (
-            f"an {type(statement).__name__.upper()} of {plan.table.fullname} in a CTE cannot be sealed: "
-            "its parameters are not seen together; run it as a statement of its own"
-        )
-        raise UnsupportedStatementError(msg)
+
+def _refuse_writing_cte(cte: Any, plans: Plans) -> None:
+    statement = getattr(cte, "element", None)
+    if not isinstance(statement, (Insert, Update)):
+        return
+    plan = plans.of(statement.table)
+    if plan is None:
+        return
+    msg = (
+        f"an {type(statement).__name__.upper()} of {plan.table.fullname} in a CTE cannot be sealed: "
+        "its parameters are not seen together; run it as a statement of its own"
+    )
+    raise UnsupportedStatementError(msg)
 
 
 def _refuse_comparison(expression: BinaryExpression[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import Connection, CursorResult, Engine, Insert, StatementLambdaElement, Update, event
 from sqlalchemy.engine import ExceptionContext
@@ -10,7 +11,7 @@ from sqlalchemy.orm import FromStatement
 from sa_keyvault import store
 from sa_keyvault.errors import KeyVaultError
 from sa_keyvault.keyring import Ring, drop_state
-from sa_keyvault.statements.checks import CompiledChecks
+from sa_keyvault.statements.checks import PASSED, require_sendable
 from sa_keyvault.statements.inserts import Inserts
 from sa_keyvault.statements.made import MadeValues
 from sa_keyvault.statements.plans import Plans, TablePlan
@@ -35,10 +36,11 @@ class StatementHooks:
     def __init__(self, engine: Engine, ring: Ring, update_limit: int) -> None:
         self._ring = ring
         self._plans = Plans(engine.dialect)
+        # connections that have written a table with encrypted columns: on others nothing is to be put back
+        self._writers: WeakSet[Connection] = WeakSet()
         self._made = MadeValues()
         self._inserts = Inserts(ring, self._made)
         self._updates = Updates(ring, update_limit, self._made)
-        self._checks = CompiledChecks(self._plans)
         event.listen(engine, "before_execute", self._before_execute, retval=True)
         event.listen(engine, "after_execute", self._after_execute)
         # retval: a listener that returns nothing is called by another function of SQLAlchemy, for every statement
@@ -70,6 +72,7 @@ class StatementHooks:
         if written is None or plan is None:
             return statement, multiparams, params
         given = multiparams or ([params] if params else [])
+        self._writers.add(connection)
         self._made.forget(connection)
         try:
             changed, rows = self._prepare(connection, written, plan, given, options)
@@ -103,7 +106,9 @@ class StatementHooks:
         options: Mapping[str, Any],
         result: CursorResult[Any],
     ) -> None:
-        written = None if store.INTERNAL in options else _written(statement)
+        if connection not in self._writers or store.INTERNAL in options:
+            return
+        written = _written(statement)
         if written is None or self._plans.of(_target(written)) is None:
             return
         _restore(result.context.compiled_parameters)
@@ -121,10 +126,13 @@ class StatementHooks:
     def _before_cursor_execute(
         self, connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: Any
     ) -> tuple[str, Any]:
+        # every statement comes here, nearly always with a compilation that was looked at already
+        if getattr(context.compiled, PASSED, False):
+            return statement, parameters
         if context.compiled is None or store.INTERNAL in context.execution_options:
             return statement, parameters
         try:
-            self._checks.require_sendable(context.compiled)
+            require_sendable(context.compiled, self._plans)
         except KeyVaultError as error:
             # this frame would keep the plaintext parameters in its traceback
             refusal = error.with_traceback(None)

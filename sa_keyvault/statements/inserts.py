@@ -117,7 +117,7 @@ class Inserts:
     def _give_encrypted_defaults(self, work: Work) -> None:
         for key, encrypted in work.plan.encrypted.items():
             column = encrypted.declaration.column
-            if has_client_default(column) and key not in work.values[0]:
+            if key not in work.values[0] and has_client_default(column):
                 work.rows.give(key, _evaluated(work, column.default))
 
     def _encoded(self, work: Work) -> dict[str, list[bytes | None]]:
@@ -137,7 +137,7 @@ class Inserts:
 
     def _give_symbol_defaults(self, work: Work) -> None:
         for key, column in work.plan.symbols.items():
-            if has_client_default(column) and key not in work.values[0]:
+            if key not in work.values[0] and has_client_default(column):
                 work.rows.give(key, _evaluated(work, column.default))
             if has_expression([row.get(key) for row in work.values]):
                 msg = (
@@ -162,13 +162,7 @@ class Inserts:
 
     def _give_generated(self, work: Work, statement: Insert) -> Insert:
         for key, column in work.plan.symbols.items():
-            dialect = work.connection.dialect
-            counts_null = dialect.name == "sqlite" and generated.is_auto_increment(column, dialect)
-            missing = [
-                position
-                for position, row in enumerate(work.values)
-                if key not in row or (row[key] is None and counts_null)
-            ]
+            missing = _missing(work, column)
             if not missing:
                 continue
             fetched = generated.fetch_keys(work.connection, column, len(missing), work.options)
@@ -229,6 +223,15 @@ def _evaluated(work: Work, default: Any) -> list[Any]:
 def _is_null_in_statement(work: Work, key: str) -> bool:
     """Whether the statement itself says NULL, which needs no key and no parameter."""
     return is_null(work.values[0][key]) and not any(key in row for row in work.rows.parameters)
+
+
+def _missing(work: Work, column: Column[Any]) -> list[int]:
+    """Return the positions of the rows whose value of *column* the database makes."""
+    without = [position for position, row in enumerate(work.values) if row.get(column.key) is None]
+    dialect = work.connection.dialect
+    if not without or (dialect.name == "sqlite" and generated.is_auto_increment(column, dialect)):
+        return without
+    return [position for position in without if column.key not in work.values[position]]
 
 
 def _counter(plan: TablePlan, dialect: Dialect) -> str | None:

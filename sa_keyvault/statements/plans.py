@@ -45,6 +45,8 @@ class TablePlan:
         table: The table.
         encrypted: Its encrypted columns, by key.
         symbols: Every column that names a row of one of them, by key; the primary key first.
+        bound: The keys of both.
+        columns: The keys of all its columns.
         writers: The function that makes canonical text of a value, by key.
         collated: Keys of the symbols that a database may find by a value that is not the stored one.
     """
@@ -52,6 +54,8 @@ class TablePlan:
     table: Table
     encrypted: Mapping[str, EncryptedColumn]
     symbols: Mapping[str, Column[Any]]
+    bound: frozenset[str]
+    columns: frozenset[str]
     writers: Mapping[str, Callable[[Any], bytes]]
     collated: frozenset[str]
 
@@ -90,10 +94,13 @@ class Plans:
             return None
         symbols = {symbol.key: symbol for declaration in declarations for symbol in declaration.symbols}
         writers = {key: symbol_writer(symbol, self._dialect) for key, symbol in symbols.items()}
+        encrypted = {declaration.column.key: self._column(declaration, writers) for declaration in declarations}
         return TablePlan(
             table=table,
-            encrypted={declaration.column.key: self._column(declaration, writers) for declaration in declarations},
+            encrypted=encrypted,
             symbols=symbols,
+            bound=frozenset([*encrypted, *symbols]),
+            columns=frozenset(table.columns.keys()),
             writers=writers,
             collated=frozenset(key for key, symbol in symbols.items() if is_collated(symbol, self._dialect)),
         )

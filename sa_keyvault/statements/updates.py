@@ -68,10 +68,10 @@ class Updates:
         values = [_set_values(plan, given, row) for row in rows]
         names = {key: parameter_name(key, value) for key, value in given.items()}
         self._made.begin(connection, _give_onupdate(connection, plan, rows, values), values[0])
-        if not values[0].keys() & (plan.encrypted.keys() | plan.symbols.keys()):
+        if plan.bound.isdisjoint(values[0]):
             return statement, rows if parameters else []
         _refuse_expressions(plan, values[0])
-        changes_symbol = bool(values[0].keys() & plan.symbols.keys())
+        changes_symbol = not plan.symbols.keys().isdisjoint(values[0])
         encoded = _encoded(plan, values)
         if not changes_symbol and not _has_plaintext(encoded):
             return statement, rows if parameters or rows[0] else []
@@ -119,7 +119,7 @@ class Updates:
 
 def _set_values(plan: TablePlan, given: Mapping[str, Any], row: Mapping[str, Any]) -> Row:
     """Return what an UPDATE sets, by column key: values of the statement, and parameters that are columns."""
-    values = {key: value for key, value in row.items() if key in plan.table.columns and key not in given}
+    values = {key: value for key, value in row.items() if key in plan.columns and key not in given}
     for key, value in given.items():
         values[key] = row[key] if key in row else bound_value(value, row)
     return values
@@ -138,7 +138,7 @@ def _give_onupdate(
 
 
 def _refuse_expressions(plan: TablePlan, values: Mapping[str, Any]) -> None:
-    for key in values.keys() & (plan.encrypted.keys() | plan.symbols.keys()):
+    for key in plan.bound.intersection(values):
         if is_expression(values[key]) and not (key in plan.encrypted and is_null(values[key])):
             kind = "encrypted column" if key in plan.encrypted else "symbol"
             msg = (

@@ -55,6 +55,8 @@ def with_column_types(statement: _Dml, plan: TablePlan) -> _Dml:
     A literal and a lambda's variable have the type of their Python value; it would not let an envelope through.
     """
     values = _given(statement)
+    if not values:
+        return statement
     retyped = {
         key: _retyped(value, plan.encrypted.get(column_key(statement, plan.table, key)))
         for key, value in values.items()
