@@ -304,6 +304,17 @@ def test_value_on_the_left_is_refused(session: Session) -> None:
             session.execute(select(Employee.id).where(criterion))
 
 
+def test_refused_statement_is_refused_again(session: Session) -> None:
+    """A statement is refused each time: that SQLAlchemy has its compiled form by then says nothing."""
+    statement = select(Employee.id).where(literal(NAMES[0]) == Employee.name)
+    refused = []
+    for _ in range(3):
+        with pytest.raises(UnsupportedOperatorError) as caught:
+            session.execute(statement)
+        refused.append("would be sent as it is" in str(caught.value))
+    assert [True, True, True] == refused
+
+
 @pytest.mark.parametrize(
     "expression",
     [
