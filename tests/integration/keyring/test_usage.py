@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import EngineMaker, RingMaker
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, insert, select, text
 from sqlalchemy.exc import IntegrityError
@@ -389,6 +389,7 @@ def test_kept_portion_is_not_counted_twice(store_engine: Engine) -> None:
         assert store.usage(connection, KEY_ID) == first + 2 * first
 
 
+@settings(deadline=None)
 @given(
     steps=st.lists(
         st.tuples(st.integers(0, 2), st.integers(1, 400), st.booleans()),
