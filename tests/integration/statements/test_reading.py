@@ -312,7 +312,7 @@ def test_refused_statement_is_refused_again(session: Session) -> None:
         with pytest.raises(UnsupportedOperatorError) as caught:
             session.execute(statement)
         refused.append("would be sent as it is" in str(caught.value))
-    assert [True, True, True] == refused
+    assert refused == [True, True, True]
 
 
 @pytest.mark.parametrize(
