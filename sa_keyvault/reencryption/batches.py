@@ -44,6 +44,8 @@ class Pace:
         seconds: After how long to stop, with everything kept that is done; None: at the end.
         part_size: How many rows a part of the table has, which one worker at a time is at.
         unreadable_limit: How many values that do not open are passed over and reported before the job stops.
+        threads: With how many threads a job by one process works at an engine of PostgreSQL, each of them with a
+            connection and at a part of its own; one: with the caller's.
     """
 
     batch_size: int = 10_000
@@ -51,6 +53,7 @@ class Pace:
     seconds: float | None = None
     part_size: int = 50_000
     unreadable_limit: int = 0
+    threads: int = 2
 
     def __post_init__(self) -> None:
         """Refuse what is not usable.
@@ -58,7 +61,14 @@ class Pace:
         Raises:
             sa_keyvault.ConfigurationError: A number is out of range.
         """
-        least_of = {"batch_size": 1, "rows_per_second": 0.001, "seconds": 0, "part_size": 1, "unreadable_limit": 0}
+        least_of = {
+            "batch_size": 1,
+            "rows_per_second": 0.001,
+            "seconds": 0,
+            "part_size": 1,
+            "unreadable_limit": 0,
+            "threads": 1,
+        }
         for name, least in least_of.items():
             value = getattr(self, name)
             if value is not None and not value >= least:

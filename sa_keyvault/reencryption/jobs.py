@@ -1,6 +1,7 @@
 """Jobs over a table: re-encrypt, rebind, encrypt in place, decrypt out; stopped and resumed at will."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from sqlalchemy import Connection, Engine, Table, inspect
 from sqlalchemy.types import TypeEngine
@@ -12,6 +13,7 @@ from sa_keyvault.reencryption.batches import Converting, Pace
 from sa_keyvault.reencryption.changes import TableChange, decrypting, encrypting, reencrypting
 from sa_keyvault.reencryption.parts import Claim, Parts
 from sa_keyvault.reencryption.rowkeys import RowKey
+from sa_keyvault.reencryption.threads import can_share, run_together
 from sa_keyvault.reencryption.watch import OnProgress, Report, Watch
 from sa_keyvault.types import is_binary, require_convertible
 
@@ -111,7 +113,18 @@ def run(
     begin(work, change, watch)
     if isinstance(bind, Connection):
         return _run_in_transaction(work, pace, watch)
-    return run_rounds(work, change, pace, watch, lambda parts: work_off(work, parts, pace, watch))
+    if pace.threads == 1 or not can_share(bind):
+        return run_rounds(work, change, pace, watch, lambda parts: work_off(work, parts, pace, watch))
+
+    def help_out() -> None:
+        own = Converting(bind, change, watch.note_unreadable, ring)
+        work_off(own, Parts(own, change, pace.part_size), pace, watch)
+
+    def work_through(parts: Parts) -> None:
+        helpers = min(pace.threads, parts.unfinished()) - 1
+        run_together(partial(work_off, work, parts, pace, watch), [help_out] * helpers, watch.stop)
+
+    return run_rounds(work, change, pace, watch, work_through)
 
 
 def run_rounds(

@@ -112,6 +112,10 @@ class Parts:
         """Return how many rows all workers have written."""
         return sum(part.done_rows for part in self._all())
 
+    def unfinished(self) -> int:
+        """Return how many parts are not done."""
+        return sum(not part.is_finished for part in self._all())
+
     def others(self) -> int:
         """Return how many parts others are at."""
         return sum(bool(part.owner) and not part.is_finished for part in self._all())

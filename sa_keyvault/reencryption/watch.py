@@ -1,5 +1,6 @@
 """What a run of a job says of itself: how far it is, what it did, and that it keeps to its pace."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ OnProgress = Callable[[Progress], None]
 
 
 class Watch:
-    """Counts what a run does, says so, and holds it to its pace."""
+    """Counts what the threads of a run do, says so from one of them at a time, and holds them to their pace."""
 
     def __init__(self, name: str, pace: Pace, on_progress: OnProgress | None) -> None:
         self._name = name
@@ -65,6 +66,8 @@ class Watch:
         self._started = time.monotonic()
         self._unreadable: dict[tuple[str, RowKey], Unreadable] = {}
         self._total = 0
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
         self.rows: int = 0
 
     def begin(self, total: int) -> None:
@@ -83,8 +86,16 @@ class Watch:
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is up."""
+        """Whether the time is up, or the run was stopped."""
+        return self._stopped.is_set() or self._is_late
+
+    @property
+    def _is_late(self) -> bool:
         return self._pace.seconds is not None and self.seconds >= self._pace.seconds
+
+    def stop(self) -> None:
+        """Let every thread come to its end after the batch at hand."""
+        self._stopped.set()
 
     def note_unreadable(self, found: Sequence[Unreadable]) -> None:
         """Count values that do not open.
@@ -94,26 +105,30 @@ class Watch:
         """
         if not found:
             return
-        self._unreadable |= {(one.column, one.key): one for one in found}
-        if len(self._unreadable) > self._pace.unreadable_limit:
+        with self._lock:
+            self._unreadable |= {(one.column, one.key): one for one in found}
+            count = len(self._unreadable)
+        if count > self._pace.unreadable_limit:
             first = found[0]
             msg = (
-                f"{len(self._unreadable)} values do not open, the first of them in column {first.column!r}: "
+                f"{count} values do not open, the first of them in column {first.column!r}: "
                 f"{first.reason}; all that was written is kept: mend them, or raise unreadable_limit to pass them over"
             )
             raise ReencryptionError(msg)
 
     def set_rows(self, rows: int) -> None:
         """Take over how many rows others have written."""
-        self.rows = rows
-        self._say()
+        with self._lock:
+            self.rows = rows
+            self._say()
 
     def note(self, batch: Batch) -> None:
         """Count a batch, and wait where the pace wants it."""
-        self.rows += batch.rows
-        self._say()
+        with self._lock:
+            self.rows += batch.rows
+            self._say()
         if self._pace.rows_per_second is not None:
-            time.sleep(max(0.0, self.rows / self._pace.rows_per_second - self.seconds))
+            self._stopped.wait(max(0.0, self.rows / self._pace.rows_per_second - self.seconds))
 
     def _say(self) -> None:
         if self._on_progress is not None:

@@ -23,6 +23,7 @@ from sqlalchemy.exc import StatementError
 from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from sa_keyvault import store
+from sa_keyvault.reencryption.arrays import array_of
 
 __all__ = ["Writer"]
 
@@ -99,7 +100,7 @@ class Writer:
             cast(bindparam(name, type_=NullType()), ARRAY(type_)) for name, type_ in zip(columns, types, strict=True)
         ]
         given = func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
-        parameters = {name: _array(values) for name, values in columns.items()}
+        parameters = {name: array_of(values, connection) for name, values in columns.items()}
         result = store.execute(connection, self._update(given.c).returning(*self._returned), parameters)
         cursor: Any = result.cursor
         found = list(cursor.fetchall())
@@ -118,15 +119,6 @@ class Writer:
         values = {columns[name]: given[f"new_{number}"] for number, name in enumerate(self._names)}
         silent = {columns[name]: columns[name] for name in self._silent}
         return update(self._target).where(*same_key, *same_value).values({**values, **silent})
-
-
-def _array(values: Sequence[Any]) -> Any:
-    """Return an array as PostgreSQL writes it, where that is plain to do: the driver looks at each value by itself."""
-    if all(type(value) is int for value in values):
-        return "{" + ",".join(map(str, values)) + "}"
-    if all(value is None or type(value) is bytes for value in values):
-        return "{" + ",".join(["NULL" if value is None else f'"\\\\x{value.hex()}"' for value in values]) + "}"
-    return list(values)
 
 
 def _driver_type(type_: TypeEngine[Any], connection: Connection) -> TypeEngine[Any]:
