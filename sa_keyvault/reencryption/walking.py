@@ -82,10 +82,11 @@ class Walk:
         return self._rows().where(range_, self.needed(active)).order_by(*self._keys).limit(size)
 
     def by_keys(self, keys: Sequence[RowKey]) -> Select[Any]:
-        """Select the rows with these keys."""
+        """Select the rows with these keys, in the order of all of them."""
+        rows = self._rows().order_by(*self._keys)
         if len(self._keys) == 1:
-            return self._rows().where(self._keys[0].in_([key[0] for key in keys]))
-        return self._rows().where(tuple_(*self._keys).in_(keys))
+            return rows.where(self._keys[0].in_([key[0] for key in keys]))
+        return rows.where(tuple_(*self._keys).in_(keys))
 
     def between(self, first: RowKey, last: RowKey, size: int) -> Select[Any]:
         """Select up to *size* rows from one key to another, both included."""
@@ -133,7 +134,10 @@ class Walk:
         return true() if key is None else self._beyond(key, is_inclusive=False)
 
     def _until(self, key: RowKey | None) -> ColumnElement[bool]:
-        return true() if key is None else ~self._beyond(key, is_inclusive=False)
+        if key is None:
+            return true()
+        # no index is searched for the negation: without a bound of its own, all rows behind would be read
+        return and_(self._keys[0] <= _bound(key[0]), ~self._beyond(key, is_inclusive=False))
 
     def _beyond(self, key: RowKey, *, is_inclusive: bool) -> ColumnElement[bool]:
         """Return `columns > key` (or `>=`), spelled out: MariaDB reads the whole index for a comparison of rows."""

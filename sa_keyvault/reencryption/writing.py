@@ -65,7 +65,7 @@ class Writer:
 
         Args:
             connection: In a transaction.
-            keys: Each column of the primary key, with its value in every row.
+            keys: Each column of the primary key, with its value in every row; the rows are in the order of their keys.
             old: What each column of the job had, likewise.
             new: What each shall have; the same where it stays.
         """
@@ -101,7 +101,11 @@ class Writer:
         ]
         given = func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
         parameters = {name: array_of(values, connection) for name, values in columns.items()}
-        result = store.execute(connection, self._update(given.c).returning(*self._returned), parameters)
+        first_key, keys = self._target.c[self._keys[0]], columns["key_0"]
+        # else a plan that merges would read the index from the first row of the table on
+        range_ = [first_key >= _bound("first", keys[0]), first_key <= _bound("last", keys[-1])]
+        statement = self._update(given.c).where(*range_).returning(*self._returned)
+        result = store.execute(connection, statement, parameters)
         cursor: Any = result.cursor
         found = list(cursor.fetchall())
         result.close()
@@ -119,6 +123,10 @@ class Writer:
         values = {columns[name]: given[f"new_{number}"] for number, name in enumerate(self._names)}
         silent = {columns[name]: columns[name] for name in self._silent}
         return update(self._target).where(*same_key, *same_value).values({**values, **silent})
+
+
+def _bound(name: str, value: Any) -> ColumnElement[Any]:
+    return bindparam(name, value, type_=NullType())
 
 
 def _driver_type(type_: TypeEngine[Any], connection: Connection) -> TypeEngine[Any]:
