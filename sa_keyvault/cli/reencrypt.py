@@ -46,6 +46,13 @@ _PARTS = 5  # batches of a part of a table, which one worker at a time is at
 @click.option("--seconds", type=click.FloatRange(0), help="After how long to stop; the next run goes on.")
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="How many processes.")
 @click.option(
+    "--threads",
+    type=click.IntRange(1, 16),
+    default=2,
+    show_default=True,
+    help="Threads of a single process, each with a connection; PostgreSQL only.",
+)
+@click.option(
     "--unreadable-limit",
     type=click.IntRange(0),
     help="How many values that do not open are passed over, by default none, in a dry run 10,000.",
@@ -59,6 +66,7 @@ def reencrypt(  # noqa: PLR0913, PLR0917 - what a user may choose; click gives a
     rows_per_second: float | None,
     seconds: float | None,
     workers: int,
+    threads: int,
     unreadable_limit: int | None,
     table: str | None,
     columns: tuple[str, ...],
@@ -76,7 +84,7 @@ def reencrypt(  # noqa: PLR0913, PLR0917 - what a user may choose; click gives a
     changes = _changes(source, table, columns)
     limit = unreadable_limit if unreadable_limit is not None else _EXAMINED if dry_run else 0
     size = batch_size if rows_per_second is None else max(1, min(batch_size, int(rows_per_second)))
-    pace = Pace(size, rows_per_second, seconds, _PARTS * size, limit)
+    pace = Pace(size, rows_per_second, seconds, _PARTS * size, limit, threads)
     work = _Work(access, source, pace, workers, is_dry=dry_run)
     interrupts = Interrupts()
     try:

@@ -17,7 +17,7 @@ from sa_keyvault.reencryption.batches import Converting
 from sa_keyvault.reencryption.parts import Parts
 from sa_keyvault.store.schema import job_table
 
-TENS = Pace(batch_size=10, part_size=30)
+TENS = Pace(batch_size=10, part_size=30, threads=1)
 
 
 def parts_of(engine: Engine) -> Parts:
@@ -147,7 +147,7 @@ def test_parts_of_another_size(rotated: Engine, plain: Engine) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         reencrypt(rotated, CLAIMANTS, pace=TENS, on_progress=stop)
-    assert reencrypt(rotated, CLAIMANTS, pace=Pace(part_size=7)).rows == 90
+    assert reencrypt(rotated, CLAIMANTS, pace=Pace(part_size=7, threads=1)).rows == 90
     assert all_done(rotated)
 
 

@@ -17,6 +17,7 @@ from sa_keyvault.reencryption import Pace
         {"seconds": 0},
         {"seconds": None, "rows_per_second": None},
         {"unreadable_limit": 0},
+        {"threads": 1},
     ],
 )
 def test_least_numbers(numbers: dict[str, Any]) -> None:
@@ -36,6 +37,7 @@ def test_least_numbers(numbers: dict[str, Any]) -> None:
         ("seconds", -0.1),
         ("seconds", float("nan")),
         ("unreadable_limit", -1),
+        ("threads", 0),
     ],
 )
 def test_numbers_out_of_range(name: str, value: float) -> None:
