@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 __all__ = ["array_of"]
 
+_DRIVERS = ("psycopg", "psycopg_async")
 _HEAD = Struct("!iiIii")  # dimensions, whether values may be NULL, type, length, first index
 _LENGTH = Struct("!i")
 _BYTEA = 17
@@ -25,14 +26,14 @@ class _Binary:
 
 
 def array_of(values: Sequence[Any], connection: Connection) -> Any:
-    """Return an array of integers, or of bytes and NULL, as the driver sends it on; others are left to the driver."""
+    """Return an array as the driver sends it on."""
+    if connection.dialect.driver not in _DRIVERS:
+        return list(values)
     if all(type(value) is int for value in values):
         return "{" + ",".join(map(str, values)) + "}"
     if not all(value is None or type(value) is bytes for value in values):
         return list(values)
-    if connection.dialect.driver != "psycopg":
-        return "{" + ",".join(["NULL" if value is None else f'"\\\\x{value.hex()}"' for value in values]) + "}"
-    # half the bytes, and the server need not read them as text
+    # half the bytes of an array as text, which the server would have to read
     driver_connection: Any = connection.connection.driver_connection
     driver_connection.adapters.register_dumper(_Binary, _dumper())
     pack = _LENGTH.pack

@@ -40,7 +40,8 @@ def reencrypt(
         table: The table as it is declared.
         columns: Keys of the columns; all encrypted ones by default.
         pace: How fast.
-        on_progress: Called after every batch.
+        on_progress: Called after every batch, from one thread at a time, which need not be the caller's
+            (`Pace.threads`).
 
     Raises:
         sa_keyvault.ReencryptionError: More values do not open than the pace allows, or the job cannot go on.

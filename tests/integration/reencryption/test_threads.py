@@ -95,7 +95,7 @@ def test_two_threads_at_the_same_time(rotated: Engine) -> None:
 
 @pytest.mark.parametrize("in_main", [True, False])
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_error_in_one(rotated: Engine, plain: Engine, error: type[BaseException], in_main: bool) -> None:  # noqa: FBT001
+def test_error_in_one(rotated: Engine, plain: Engine, error: type[BaseException], in_main: bool) -> None:
     """An error in any of them ends both after the batch at hand, and the next run goes on behind it."""
 
     def fail(_: Progress) -> None:

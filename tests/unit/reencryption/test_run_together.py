@@ -10,7 +10,7 @@ from sa_keyvault.reencryption.threads import run_together
 SETTING = ContextVar("SETTING", default="")
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """What one of them raises."""
 
 
@@ -36,8 +36,8 @@ def test_nobody_helps() -> None:
 
 
 @pytest.mark.parametrize("is_helper", [True, False])
-@pytest.mark.parametrize("error", [Wrong, KeyboardInterrupt])
-def test_first_error(error: type[BaseException], is_helper: bool) -> None:  # noqa: FBT001 - a parameter of the test
+@pytest.mark.parametrize("error", [WrongError, KeyboardInterrupt])
+def test_first_error(error: type[BaseException], is_helper: bool) -> None:
     """An error of any of them lets the others stop, and is raised after their end, whatever these raise then."""
     stopped, ended = threading.Event(), threading.Event()
 
