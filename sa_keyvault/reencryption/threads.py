@@ -13,10 +13,9 @@ _POOLS = (QueuePool, NullPool)  # those that give each thread a connection of it
 
 
 def can_share(engine: Engine) -> bool:
-    """Whether several threads may work at *engine* at the same time, and are quicker than one.
+    """Whether several threads may work at *engine* at the same time, and were measured to be quicker than one.
 
-    Above READ COMMITTED they would fail at each other's checkpoints; an asyncio driver is its event loop's; and on
-    MariaDB the driver keeps the interpreter busy.
+    Above READ COMMITTED they would fail at each other's checkpoints, and an asyncio driver is its event loop's.
     """
     if engine.dialect.name != "postgresql" or engine.dialect.is_async or not isinstance(engine.pool, _POOLS):
         return False
