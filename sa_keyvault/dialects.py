@@ -8,6 +8,7 @@ from sqlalchemy import BINARY, CHAR, Column, ColumnElement, Date, Dialect, Enum,
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.visitors import InternalTraversal
 from sqlalchemy.types import VARBINARY, TypeDecorator, TypeEngine
 
 from sa_keyvault import binding
@@ -263,6 +264,12 @@ class RowBytes(ColumnElement[Any]):
         type_: What reads the value.
     """
 
+    # the symbols are part of what a statement is cached by
+    _traverse_internals: list[tuple[str, InternalTraversal]] = [  # noqa: RUF012 - as SQLAlchemy declares it
+        ("envelope", InternalTraversal.dp_clauseelement),
+        ("groups", InternalTraversal.dp_plain_obj),
+        ("type", InternalTraversal.dp_type),
+    ]
     inherit_cache: bool | None = True
 
     def __init__(self, envelope: ColumnElement[Any], groups: tuple[RowSymbols, ...], type_: TypeEngine[Any]) -> None:

@@ -37,8 +37,8 @@ class Door:
         if plaintext is None:
             msg = f"{encrypted.declaration.binding.label}: None is stored as NULL, without an envelope"
             raise EncodingError(msg, area=encrypted.area)
-        sealers = self._ring.sealers(encrypted.area, encrypted.binding, [len(plaintext)], connection)
-        return next(sealers)(plaintext, symbols)
+        seal = self._ring.sealer(encrypted.area, encrypted.binding, [len(plaintext)], connection)
+        return seal([plaintext], [symbols])[0]
 
     def open(self, column: Any, key: Any, stored: bytes) -> Any:
         """Return the value in the envelope *stored*, of *column* in the row that *key* names."""

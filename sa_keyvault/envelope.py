@@ -13,7 +13,8 @@ is derived for, and another length takes another tag.
 
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from struct import Struct
 from typing import Any
 
@@ -28,9 +29,11 @@ __all__ = [
     "Opener",
     "Sealer",
     "envelope_size",
+    "joined_sealer",
     "key_number",
     "key_prefix",
     "max_envelope_size",
+    "open_all",
     "open_envelope",
     "opener",
     "pending_envelope",
@@ -48,8 +51,8 @@ _PREFIX = Struct(">BI")
 _LENGTH = Struct(">I")
 _LOOKUP = Struct(">5sI")
 
-Sealer = Callable[[bytes, bytes], bytes]
-"""(plaintext, symbols) -> envelope."""
+Sealer = Callable[[Sequence[bytes], Sequence[bytes]], list[bytes]]
+"""(plaintexts, the symbols of each one's row) -> envelopes."""
 
 Opener = tuple[Callable[[bytes, bytes, bytes], bytes], int]
 """(nonce, ciphertext and tag, AAD) -> plaintext, and the offset at which the ciphertext begins."""
@@ -104,9 +107,28 @@ def sealer(number: int, suite: Suite, cipher: Cipher) -> Sealer:
     prefix, nonce_size, body_size = key_prefix(number), suite.nonce_size, suite.body_size
     seal_body, pack_length, urandom = cipher.seal, _LENGTH.pack, os.urandom
 
-    def seal(plaintext: bytes, symbols: bytes) -> bytes:
-        nonce = urandom(nonce_size)
-        return prefix + pack_length(body_size(len(plaintext))) + nonce + seal_body(nonce, plaintext, symbols)
+    def seal(plaintexts: Sequence[bytes], symbols: Sequence[bytes]) -> list[bytes]:
+        headers = {size: prefix + pack_length(body_size(size)) for size in set(map(len, plaintexts))}
+        # drawn at once, because asking the operating system costs as much as an encryption; and for this call only:
+        # what is left over and kept would be used twice after a fork
+        take = BytesIO(urandom(nonce_size * len(plaintexts))).read
+        return [
+            headers[len(plaintext)] + (nonce := take(nonce_size)) + seal_body(nonce, plaintext, row)
+            for plaintext, row in zip(plaintexts, symbols, strict=True)
+        ]
+
+    return seal
+
+
+def joined_sealer(shares: Sequence[tuple[Sealer, int]]) -> Sealer:
+    """Return the function that seals the first plaintexts with the first sealer, as many as its share, and so on."""
+
+    def seal(plaintexts: Sequence[bytes], symbols: Sequence[bytes]) -> list[bytes]:
+        envelopes: list[bytes] = []
+        for seal_share, share in shares:
+            part = slice(len(envelopes), len(envelopes) + share)
+            envelopes += seal_share(plaintexts[part], symbols[part])
+        return envelopes
 
     return seal
 
@@ -201,6 +223,7 @@ def reader(
 
 
 _FAILURES: tuple[type[Exception], ...] = (*AUTHENTICATION_FAILURES, struct.error)
+_REFUSALS: tuple[type[Exception], ...] = (KeyVaultError, *_FAILURES)
 
 
 def _failure(kind: type[Exception], size: int) -> KeyVaultError:
@@ -212,6 +235,26 @@ def _failure(kind: type[Exception], size: int) -> KeyVaultError:
         return MalformedEnvelopeError(msg, size=size)
     msg = f"{size} stored bytes do not open with their key for their row"
     return AuthenticationError(msg, size=size)
+
+
+def open_all(layouts: Mapping[bytes, Layout], stored: Sequence[bytes]) -> tuple[list[bytes], list[bytes]] | None:
+    """Open envelopes of one column, each followed by its row's symbols.
+
+    Returns:
+        The plaintexts and the symbols; None where one does not open, which `reader` says more about.
+    """
+    header = slice(HEADER_SIZE)
+    try:
+        found = list(map(layouts.__getitem__, [one[header] for one in stored]))
+        symbols = [one[at] for one, (_, _, _, at) in zip(stored, found, strict=True)]
+        # loops over lists, without a frame for each value
+        plaintexts = [
+            decrypt(one[nonce], one[ciphertext], row)
+            for one, (decrypt, nonce, ciphertext, _), row in zip(stored, found, symbols, strict=True)
+        ]
+    except _REFUSALS:
+        return None
+    return plaintexts, symbols
 
 
 def open_envelope(layouts: Mapping[bytes, Layout], stored: bytes) -> bytes:

@@ -209,7 +209,7 @@ class KeySet:
             yield f"{states.total()} keys of 3DES are left; re-encrypt the values under them, and remove them"
 
     def sealer(self, record: WorkingRecord, binding: Binding) -> Sealer:
-        """Return the function that seals values of one column under a working key of these."""
+        """Return what seals values of one column under a working key of these."""
         suite = self._policy.suite_of(record)
         key = data_key(record, suite, self._secret_of(record), binding)
         return sealer(record.number, suite, suite.cipher(key))

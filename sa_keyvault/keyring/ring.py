@@ -7,7 +7,7 @@ fails, or a savepoint that is rolled back, never leaves data under a key that is
 import bisect
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from sa_keyvault import store
 from sa_keyvault.binding import Binding
-from sa_keyvault.envelope import Layouts, Opener, Sealer
+from sa_keyvault.envelope import Layouts, Opener, Sealer, joined_sealer
 from sa_keyvault.errors import (
     ConfigurationError,
     EncodingError,
@@ -155,8 +155,8 @@ class Ring:
         own = [record.number for record in list(self._uncommitted.values()) if record.area == area]
         return frozenset([*(record.number for record in self._require_keys().active(area)), *own])
 
-    def sealers(self, area: str, binding: Binding, sizes: Sequence[int], connection: Connection) -> Iterator[Sealer]:
-        """Return an iterator over the sealers of plaintexts of these *sizes*, of one column, which is of *area*.
+    def sealer(self, area: str, binding: Binding, sizes: Sequence[int], connection: Connection) -> Sealer:
+        """Return what seals, once, plaintexts of these *sizes*, of one column, which is of *area*.
 
         Makes working keys and usage reservations where they are needed, on *connection* and in its transaction.
 
@@ -165,9 +165,7 @@ class Ring:
             sa_keyvault.KeyStateError: No master key is active.
         """
         parts = self._allot(area, sizes, connection)
-        return itertools.chain.from_iterable(
-            itertools.repeat(self._sealer(record, binding), share) for record, share in parts
-        )
+        return joined_sealer([(self._sealer_of(record, binding), share) for record, share in parts])
 
     def _allot(self, area: str, sizes: Sequence[int], connection: Connection) -> list[tuple[WorkingRecord, int]]:
         costs = [self._suite.usage(size) for size in sizes]
@@ -203,7 +201,7 @@ class Ring:
         state = find_state(connection)
         return state is not None and record.number in state.created
 
-    def _sealer(self, record: WorkingRecord, binding: Binding) -> Sealer:
+    def _sealer_of(self, record: WorkingRecord, binding: Binding) -> Sealer:
         seal = self._sealers.get((record.number, binding))
         if seal is None:
             seal = self._require_keys().sealer(record, binding)

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress
 from operator import itemgetter
-from typing import Any
 
-from sqlalchemy import Connection, CursorResult, Dialect, Engine, Select
+from sqlalchemy import Connection, Dialect, Engine
 
 from sa_keyvault import store
 from sa_keyvault.dialects import ring_of
@@ -19,17 +18,16 @@ from sa_keyvault.envelope import key_prefix
 from sa_keyvault.errors import ConfigurationError, ReencryptionError
 from sa_keyvault.keyring import Ring
 from sa_keyvault.reencryption.changes import ColumnChange, TableChange
-from sa_keyvault.reencryption.converting import Block, Converter, Plaintexts, Row
+from sa_keyvault.reencryption.converting import Batch, Block, Converter, Plaintexts, Row
+from sa_keyvault.reencryption.locked_batches import locked_batches
+from sa_keyvault.reencryption.reading import Reader
 from sa_keyvault.reencryption.rowkeys import RowKey
+from sa_keyvault.reencryption.sizing import BatchSize
 from sa_keyvault.reencryption.walking import Walk
 from sa_keyvault.reencryption.writing import Writer
 
 __all__ = ["Batch", "Converting", "Pace", "Unreadable"]
 
-_GROWTH = 4
-_SAMPLE = 100  # values, of which the size of all of a batch is reckoned
-_FIRST_BATCH = 64  # rows; how large they are is known after the first batch
-_BATCH_BYTES = 8 * 2**20  # values of one batch, at most, in about
 _KEYS = 500  # in one SELECT; SQLite allows 999 parameters in old builds, and a key may have several columns
 _ATTEMPTS = 20
 
@@ -91,19 +89,6 @@ class Unreadable:
     reason: str
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What became of a batch.
-
-    Attributes:
-        last: The last key of it; None where there was no row.
-        rows: How many rows were written, or would have been.
-    """
-
-    last: RowKey | None
-    rows: int
-
-
 class Converting:
     """Converts the rows of one table, batch by batch.
 
@@ -126,13 +111,14 @@ class Converting:
         self._ring = ring_of(bind.dialect) if ring is None else ring
         self._change = change
         self._walk = Walk(change)
+        self._reader = Reader()
         self._converters = [Converter(column, self._walk, self._ring, bind.dialect) for column in change.columns]
         with self.transaction() as connection:
             self._writer = Writer(
                 connection, change.table, [column.name for column in change.columns], self._walk.columns
             )
-        self._size = _FIRST_BATCH
-        self._cache: dict[Any, Any] = {}
+        self._size = BatchSize()
+        self._locked = locked_batches(bind, change, self._walk, self._converters, self._ring)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -145,8 +131,7 @@ class Converting:
 
     def active(self) -> dict[str, frozenset[int]]:
         """Return the numbers of the keys that values may stay under, by area."""
-        areas = {tie.area for column in self._change.columns for tie in column.ties}
-        return {area: self._ring.active_numbers(area) for area in areas}
+        return {area: self._ring.active_numbers(area) for area in self._change.areas}
 
     def remaining(self) -> int:
         """Return how many rows are to be written, as far as the key numbers tell."""
@@ -155,7 +140,7 @@ class Converting:
             for area in self.active():
                 # a key that another server has made since is as good as this one's own
                 self._ring.adopt_committed(area, connection)
-            return int(self._select(connection, self._walk.count(self.active())).scalar_one())
+            return int(self._reader.select(connection, self._walk.count(self.active())).scalar_one())
 
     @property
     def dialect(self) -> Dialect:
@@ -166,19 +151,23 @@ class Converting:
         """Return how many values of a column begin as an envelope does, under no key of its area."""
         with self.transaction() as connection:
             known = [record.number for record in store.working_in_area(connection, column.ties[0].area)]
-            return int(self._select(connection, self._walk.lookalikes(column, known)).scalar_one())
+            return int(self._reader.select(connection, self._walk.lookalikes(column, known)).scalar_one())
 
     def ends(self, size: int) -> list[RowKey]:
         """Return the keys at which parts of *size* rows end."""
         with self.transaction() as connection:
-            return self._rows(connection, self._walk.ends(size))
+            found: list[RowKey] = []
+            # an index is quick to skip rows in; a number for each row takes as long as half a re-encryption
+            while rows := self._reader.rows(connection, self._walk.end(found[-1] if found else None, size)):
+                found += rows
+        return found
 
     def examine(self, after: RowKey | None, until: RowKey | None, pace: Pace) -> Batch:
         """Open the next rows, and write nothing."""
         block = self._read(after, until, pace)
         if not block.rows:
             return Batch(None, 0)
-        self._adapt(block.columns[self._converters[0].value_at :], len(block))
+        self._size.learn(block.columns[self._converters[0].value_at :], len(block))
         return Batch(self._last(block), len(self._open(block)[0]))
 
     def convert(
@@ -199,6 +188,10 @@ class Converting:
         Raises:
             sa_keyvault.ReencryptionError: What was written does not read back, or others write all the while.
         """
+        if self._locked is not None:
+            batch = self._locked.convert(after, until, self._size, pace.batch_size, note)
+            if batch is not None:
+                return batch
         block = self._read(after, until, pace)
         last, written = self._last(block), 0
         if last is None:
@@ -220,10 +213,10 @@ class Converting:
         raise ReencryptionError(msg)
 
     def _read(self, after: RowKey | None, until: RowKey | None, pace: Pace) -> Block:
-        size = min(self._size, pace.batch_size)
+        size = min(self._size.rows, pace.batch_size)
         with self.transaction() as connection:
             self._ring.before_statement(connection)
-            return Block(self._rows(connection, self._walk.batch(after, until, self.active(), size)))
+            return Block(self._reader.rows(connection, self._walk.batch(after, until, self.active(), size)))
 
     def _read_again(self, keys: Sequence[RowKey]) -> Block:
         with self.transaction() as connection:
@@ -265,7 +258,7 @@ class Converting:
         # an envelope that is stored as it was sealed, beside the symbols that it was sealed for, opens
         expected = list(zip(*block.columns[:first], *new, strict=True))
         missed = self._missed(connection, expected, returned)
-        self._adapt(old, len(block))
+        self._size.learn(old, len(block))
         return missed, count, max(0, count + len(missed) - len(expected))
 
     def _require_unaltered(self, altered: int) -> None:
@@ -282,7 +275,7 @@ class Converting:
         if returned is None:
             first, last = self._key(expected[0]), self._key(expected[-1])
             # in one go where few others are between them
-            returned = self._rows(connection, self._walk.between(first, last, 2 * len(expected)))
+            returned = self._reader.rows(connection, self._walk.between(first, last, 2 * len(expected)))
         if returned == expected:
             return []
         wanted, stored = self._by_key(expected), self._by_key(returned)
@@ -292,30 +285,11 @@ class Converting:
         stored |= self._by_key(self._rows_with(connection, others))
         return [key for key, row in wanted.items() if key in stored and stored[key] != row]
 
-    def _adapt(self, old: Sequence[Sequence[Any]], count: int) -> None:
-        """Make batches larger, until their values are as many bytes as a transaction shall have."""
-        sample = min(count, _SAMPLE)
-        size = sum(len(value) for column in old for value in column[:sample] if isinstance(value, (str, bytes)))
-        self._size = max(1, min(self._size * _GROWTH, _BATCH_BYTES * sample // max(1, size)))
-
     def _rows_with(self, connection: Connection, keys: Sequence[RowKey]) -> list[Row]:
         found: list[Row] = []
         for start in range(0, len(keys), _KEYS):
-            found += self._rows(connection, self._walk.by_keys(keys[start : start + _KEYS]))
+            found += self._reader.rows(connection, self._walk.by_keys(keys[start : start + _KEYS]))
         return found
-
-    def _rows(self, connection: Connection, statement: Select[Any]) -> list[Row]:
-        """Return the rows as the driver hands them out: they have no types, and there are many."""
-        result = self._select(connection, statement)
-        cursor: Any = result.cursor
-        found = list(cursor.fetchall())
-        result.close()
-        return found
-
-    def _select(self, connection: Connection, statement: Select[Any]) -> CursorResult[Any]:
-        # a cache of its own: what the symbols of a row are is no part of a statement's cache key
-        options = {"stream_results": False, store.INTERNAL: True, "compiled_cache": self._cache}
-        return connection.execute(statement, execution_options=options)
 
     def _last(self, block: Block) -> RowKey | None:
         return self._key(block.rows[-1]) if block.rows else None

@@ -92,6 +92,11 @@ class TableChange:
     columns: tuple[ColumnChange, ...]
 
     @property
+    def areas(self) -> frozenset[str]:
+        """The areas of all keys that its values are or were under."""
+        return frozenset(tie.area for column in self.columns for tie in column.ties)
+
+    @property
     def job_id(self) -> str:
         """What names the job: the same for all who do the same to the same table."""
         parts = [self.table.fullname]

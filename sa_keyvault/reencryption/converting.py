@@ -1,12 +1,13 @@
 """What is to be stored in place of what is stored: opens values as they are bound now, or reads them as they were."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import compress
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Connection, Dialect
 
-from sa_keyvault.envelope import FORMAT, reader
+from sa_keyvault.envelope import FORMAT, open_all, reader
 from sa_keyvault.errors import (
     AuthenticationError,
     DecryptionError,
@@ -16,10 +17,11 @@ from sa_keyvault.errors import (
 )
 from sa_keyvault.keyring import Ring
 from sa_keyvault.reencryption.changes import ColumnChange
+from sa_keyvault.reencryption.rowkeys import RowKey
 from sa_keyvault.reencryption.walking import Walk
 from sa_keyvault.types import ValueCodec, plaintext_reader, plaintext_writer, value_codec, value_converter
 
-__all__ = ["Block", "Converter", "Plaintexts", "Row", "Unread"]
+__all__ = ["Batch", "Block", "Converter", "Plaintexts", "Resealed", "Row", "Unread"]
 
 _FORMAT = bytes([FORMAT])
 _OTHERWISE_BOUND = (AuthenticationError, MalformedEnvelopeError)  # the latter where its key is of another area
@@ -47,6 +49,19 @@ class Block:
         return Block(list(compress(self.rows, selectors)))
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What became of a batch.
+
+    Attributes:
+        last: The last key of it; None where there was no row.
+        rows: How many rows were written, or would have been.
+    """
+
+    last: RowKey | None
+    rows: int
+
+
 class Plaintexts(list[bytes | None]):
     """What a column holds in each row of a block; not shown, because tracebacks print the locals of every frame."""
 
@@ -56,6 +71,20 @@ class Plaintexts(list[bytes | None]):
 
 Unread = tuple[Row, KeyVaultError]
 """A row whose value does not open, and why."""
+
+
+class Resealed(NamedTuple):
+    """What a column is to hold in each row of a batch.
+
+    Attributes:
+        selectors: Whether the value of a row is sealed again; the others stay.
+        envelopes: Those that are new.
+        bound: What is to be read from every row afterwards, as it was read before.
+    """
+
+    selectors: list[bool]
+    envelopes: list[bytes]
+    bound: Sequence[bytes | None]
 
 
 class Converter:
@@ -74,6 +103,7 @@ class Converter:
         self.value_at: int = walk.value_at(change)
         self.symbols_at: int = walk.symbols_at(change, 0)
         self._ring = ring
+        self._layouts = ring.layouts(change.ties[0].area, change.ties[0].binding)
         self._ties = [
             (walk.symbols_at(change, number), reader(ring.layouts(tie.area, tie.binding), bytes, _as_it_is))
             for number, tie in enumerate(change.ties)
@@ -83,7 +113,7 @@ class Converter:
         self._recode = _recoder(change, values, dialect)
 
     @property
-    def _is_plain_work(self) -> bool:
+    def is_plain_work(self) -> bool:
         """Whether all values are envelopes that are bound in one way, and to be sealed again."""
         others = (self._read_plain, self._write_plain, self._recode)
         return len(self._ties) == 1 and all(one is None for one in others)
@@ -100,7 +130,7 @@ class Converter:
             block: The rows.
             current: What envelopes begin with that are under an active key.
         """
-        if self._is_plain_work:
+        if self.is_plain_work:
             opened = self._open_all(block, current)
             if opened is not None:
                 return opened, []
@@ -179,18 +209,48 @@ class Converter:
         if self._recode is not None:
             recode = self._recode
             plaintexts = Plaintexts(None if one is None else recode(one) for one in plaintexts)
-        tie, sizes = self.change.ties[0], [len(one) for one in plaintexts if one is not None]
-        # all of them before the first plaintext is a local of the loop, which an error would keep
-        sealers = list(self._ring.sealers(tie.area, tie.binding, sizes, connection))
         symbols = block.columns[self.symbols_at]
         if set(map(type, symbols)) != {bytes}:
             symbols = [as_bytes(one) for one in symbols]
-        if len(sealers) == len(stored):
-            given = zip(sealers, plaintexts, symbols, strict=True)
-            return [seal(one, row) for seal, one, row in given if one is not None]
-        left = iter(sealers)
-        kept = zip(stored, plaintexts, symbols, strict=True)
-        return [old if one is None else next(left)(one, row) for old, one, row in kept]
+        selectors = [one is not None for one in plaintexts]
+        given = Plaintexts(compress(plaintexts, selectors))
+        return _filled(stored, selectors, self._seal(given, list(compress(symbols, selectors)), connection))
+
+    def reseal(
+        self, stored: Sequence[bytes | None], current: frozenset[bytes], connection: Connection
+    ) -> Resealed | None:
+        """Seal again what is under no active key, where that is all there is to do; None where a value does not open.
+
+        Args:
+            stored: The value of each row, followed by the symbols that it is bound to.
+            current: What envelopes begin with that are under an active key.
+            connection: In the transaction that writes.
+        """
+        selectors = [one is not None and one[_PREFIX] not in current for one in stored]
+        opened = self._open_bound(list(compress(stored, selectors)))
+        if opened is None:
+            return None
+        plaintexts, symbols = opened
+        envelopes = self._seal(plaintexts, symbols, connection)
+        bound = [envelope + row for envelope, row in zip(envelopes, symbols, strict=True)]
+        return Resealed(selectors, envelopes, _filled(stored, selectors, bound))
+
+    def _open_bound(self, stored: Sequence[Any]) -> tuple[Plaintexts, list[bytes]] | None:
+        opened = open_all(self._layouts, stored)
+        return None if opened is None else (Plaintexts(opened[0]), opened[1])
+
+    def _seal(self, plaintexts: Plaintexts, symbols: Sequence[bytes], connection: Connection) -> list[bytes]:
+        tie, given = self.change.ties[0], cast("Sequence[bytes]", plaintexts)
+        seal = self._ring.sealer(tie.area, tie.binding, list(map(len, given)), connection)
+        return seal(given, symbols)
+
+
+def _filled(kept: Sequence[Any], selectors: Iterable[bool], given: Sequence[Any]) -> list[Any]:
+    """Return what is kept, with what is given in the places that are true."""
+    if len(given) == len(kept):
+        return list(given)
+    left = iter(given)
+    return [next(left) if is_given else old for old, is_given in zip(kept, selectors, strict=True)]
 
 
 def _plain_reader(change: ColumnChange, values: ValueCodec, dialect: Dialect) -> Callable[[Any], bytes | None] | None:

@@ -1,6 +1,7 @@
 """The statements that a job reads with: the next rows of a table in the order of its primary key, by batches."""
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -29,6 +30,8 @@ __all__ = ["Walk"]
 
 _PREFIX_SIZE = 5  # bytes: format and key number
 
+_Comparison = Callable[[Any, Any], ColumnElement[bool]]
+
 
 class Walk:
     """Makes the SELECT statements of one job.
@@ -38,11 +41,14 @@ class Walk:
 
     Args:
         change: What the job does.
+
+    Attributes:
+        keys: The columns of the primary key.
     """
 
     def __init__(self, change: TableChange) -> None:
         self._change = change
-        self._keys = tuple(_raw(column) for column in change.table.primary_key.columns)
+        self.keys: tuple[ColumnElement[Any], ...] = tuple(map(_raw, change.table.primary_key.columns))
         self._groups: list[RowSymbols] = []
         self._places: dict[tuple[str, int], int] = {}
         for column in change.columns:
@@ -57,7 +63,7 @@ class Walk:
     @property
     def key_count(self) -> int:
         """How many columns the primary key has; they come first in every row."""
-        return len(self._keys)
+        return len(self.keys)
 
     def symbols_at(self, column: ColumnChange, tie: int) -> int:
         """Return where in a row the symbols are that values of *column* are bound to by its tie of that number."""
@@ -79,31 +85,51 @@ class Walk:
             size: How many rows at most.
         """
         range_ = and_(self._after(after), self._until(until))
-        return self._rows().where(range_, self.needed(active)).order_by(*self._keys).limit(size)
+        return self._rows().where(range_, self.needed(active)).order_by(*self.keys).limit(size)
 
     def by_keys(self, keys: Sequence[RowKey]) -> Select[Any]:
         """Select the rows with these keys, in the order of all of them."""
-        rows = self._rows().order_by(*self._keys)
-        if len(self._keys) == 1:
-            return rows.where(self._keys[0].in_([key[0] for key in keys]))
-        return rows.where(tuple_(*self._keys).in_(keys))
+        rows = self._rows().order_by(*self.keys)
+        if len(self.keys) == 1:
+            return rows.where(self.keys[0].in_([key[0] for key in keys]))
+        return rows.where(tuple_(*self.keys).in_(keys))
 
     def between(self, first: RowKey, last: RowKey, size: int) -> Select[Any]:
         """Select up to *size* rows from one key to another, both included."""
-        range_ = and_(self._beyond(first, is_inclusive=True), self._until(last))
-        return self._rows().where(range_).order_by(*self._keys).limit(size)
+        return self._rows().where(self.within(first, last)).order_by(*self.keys).limit(size)
+
+    def bound_batch(
+        self, after: RowKey | None, until: RowKey | None, active: Mapping[str, frozenset[int]], size: int
+    ) -> Select[Any]:
+        """Select the same rows as `batch`: their keys, then each value followed by the symbols that it is bound to."""
+        range_ = and_(self._after(after), self._until(until), self.needed(active))
+        columns = [*self.keys, *self._bound]
+        return select(*columns).select_from(self._change.table).where(range_).order_by(*self.keys).limit(size)
+
+    def bound_between(self, first: RowKey, last: RowKey, only: ColumnElement[bool], size: int) -> Select[Any]:
+        """Select up to *size* rows from one key to another that fulfil *only*, without their keys."""
+        rows = select(*self._bound).select_from(self._change.table)
+        return rows.where(self.within(first, last), only).order_by(*self.keys).limit(size)
+
+    def within(self, first: RowKey, last: RowKey) -> ColumnElement[bool]:
+        """Return the criterion of rows from one key to another, both included."""
+        return and_(self._beyond(first, is_inclusive=True), self._until(last))
+
+    @property
+    def _bound(self) -> list[ColumnElement[Any]]:
+        return [
+            RowBytes(_raw(column.declaration.column), (column.ties[0].symbols,), NullType()).label(f"bound_{number}")
+            for number, column in enumerate(self._change.columns)
+        ]
 
     def count(self, active: Mapping[str, frozenset[int]]) -> Select[Any]:
         """Select how many rows are to be written, as far as the key numbers tell."""
         return select(func.count()).select_from(self._change.table).where(self.needed(active))
 
-    def ends(self, size: int) -> Select[Any]:
-        """Select the key of every row at a multiple of *size*, in order: where parts of the table end."""
-        place = func.row_number().over(order_by=self._keys).label("place")
-        keys = [key.label(f"key_{number}") for number, key in enumerate(self._keys)]
-        numbered = select(*keys, place).subquery()
-        columns = [numbered.c[f"key_{number}"] for number in range(len(keys))]
-        return select(*columns).where(numbered.c.place % size == 0).order_by(numbered.c.place)
+    def end(self, after: RowKey | None, size: int) -> Select[Any]:
+        """Select the key of the row *size* rows behind another: where a part of the table ends."""
+        rows = select(*self.keys).select_from(self._change.table).where(self._after(after))
+        return rows.order_by(*self.keys).limit(1).offset(size - 1)
 
     def lookalikes(self, column: ColumnChange, known: Sequence[int]) -> Select[Any]:
         """Select how many values of *column* begin as an envelope does, but as none under a key of *known*."""
@@ -125,7 +151,7 @@ class Walk:
             for number, group in enumerate(self._groups)
         ]
         values = [_raw(column.declaration.column) for column in self._change.columns]
-        return [*self._keys, *symbols, *values]
+        return [*self.keys, *symbols, *values]
 
     def _rows(self) -> Select[Any]:
         return select(*self.columns).select_from(self._change.table)
@@ -134,19 +160,21 @@ class Walk:
         return true() if key is None else self._beyond(key, is_inclusive=False)
 
     def _until(self, key: RowKey | None) -> ColumnElement[bool]:
-        if key is None:
-            return true()
-        # no index is searched for the negation: without a bound of its own, all rows behind would be read
-        return and_(self._keys[0] <= _bound(key[0]), ~self._beyond(key, is_inclusive=False))
+        return true() if key is None else self._compared(key, operator.lt, operator.le, is_equal=True)
 
     def _beyond(self, key: RowKey, *, is_inclusive: bool) -> ColumnElement[bool]:
-        """Return `columns > key` (or `>=`), spelled out: MariaDB reads the whole index for a comparison of rows."""
-        pairs = list(zip(self._keys, map(_bound, key), strict=True))
-        criterion: ColumnElement[bool] = true() if is_inclusive else false()
+        return self._compared(key, operator.gt, operator.ge, is_equal=is_inclusive)
+
+    def _compared(
+        self, key: RowKey, differs: _Comparison, bounds: _Comparison, *, is_equal: bool
+    ) -> ColumnElement[bool]:
+        """Return `columns > key` or the like, spelled out: MariaDB reads the whole index for a comparison of rows."""
+        pairs = list(zip(self.keys, map(_bound, key), strict=True))
+        criterion: ColumnElement[bool] = true() if is_equal else false()
         for column, value in reversed(pairs):
-            criterion = or_(column > value, and_(column == value, criterion))
+            criterion = or_(differs(column, value), and_(column == value, criterion))
         # the index is searched by the first column
-        return and_(pairs[0][0] >= pairs[0][1], criterion)
+        return and_(bounds(*pairs[0]), criterion)
 
 
 def _raw(column: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -82,13 +82,14 @@ def seal_plaintexts(
     ring: Ring,
 ) -> list[bytes | None]:
     """Return the envelope of each plaintext, bound to the row at the same position."""
-    sizes = [len(plaintext) for plaintext in plaintexts if plaintext is not None]
-    sealers = ring.sealers(column.area, column.binding, sizes, connection)
-    symbols_of = column.symbols_of
-    return [
-        None if plaintext is None else next(sealers)(plaintext, symbols_of(row))
-        for plaintext, row in zip(plaintexts, symbol_rows, strict=True)
-    ]
+    given = [plaintext for plaintext in plaintexts if plaintext is not None]
+    seal = ring.sealer(column.area, column.binding, list(map(len, given)), connection)
+    pairs = zip(plaintexts, symbol_rows, strict=True)
+    envelopes = seal(given, [column.symbols_of(row) for plaintext, row in pairs if plaintext is not None])
+    if len(envelopes) == len(plaintexts):
+        return list(envelopes)
+    left = iter(envelopes)
+    return [None if plaintext is None else next(left) for plaintext in plaintexts]
 
 
 def seal_rows(

@@ -151,7 +151,7 @@ def test_package_seals_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     seal = keys.sealer(_working(), column.binding)
     plaintext = column.values.encode(example.VALUE)
     assert plaintext is not None
-    assert values["envelope"] == seal(plaintext, column.symbols_of(row))
+    assert [values["envelope"]] == seal([plaintext], [column.symbols_of(row)])
 
 
 def test_signed_bytes_are_as_written() -> None:

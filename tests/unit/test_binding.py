@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sa_keyvault import binding
 from sa_keyvault.binding import Binding, Label, SymbolForm, join_symbols, split_symbols
-from sa_keyvault.envelope import Layouts, Sealer, open_envelope, opener, sealer
+from sa_keyvault.envelope import Layouts, open_envelope, opener, sealer
 from sa_keyvault.errors import AuthenticationError, BindingError
 from sa_keyvault.records import data_key, new_master, new_working
 from sa_keyvault.suites import AES_256_GCM
@@ -233,11 +233,16 @@ _MASTER, _SECRET = new_master("0" * 32, AES_256_GCM)
 _WORKING = new_working(_MASTER, _SECRET, "identities", AES_256_GCM)
 
 
-def _column(binding: Binding) -> tuple[Sealer, Callable[[bytes], bytes]]:
+def _column(binding: Binding) -> tuple[Callable[[bytes, bytes], bytes], Callable[[bytes], bytes]]:
     """Return what seals and opens the values of one column under the one working key."""
     cipher = AES_256_GCM.cipher(data_key(_WORKING, AES_256_GCM, _SECRET, binding))
     one = opener(AES_256_GCM, cipher)
-    return sealer(_WORKING.number, AES_256_GCM, cipher), partial(open_envelope, Layouts(lambda _: (one, True)))
+    seal_all = sealer(_WORKING.number, AES_256_GCM, cipher)
+
+    def seal(plaintext: bytes, symbols: bytes) -> bytes:
+        return seal_all([plaintext], [symbols])[0]
+
+    return seal, partial(open_envelope, Layouts(lambda _: (one, True)))
 
 
 def _opens(open_: Callable[[bytes], bytes], stored: bytes) -> bool:

@@ -41,7 +41,7 @@ _SEAL, _OPEN = _functions()
 
 
 def _sealed(plaintext: bytes) -> bytes:
-    return _SEAL(plaintext, _SYMBOLS)
+    return _SEAL([plaintext], [_SYMBOLS])[0]
 
 
 def _refused(stored: bytes, symbols: bytes = _SYMBOLS, open_: _Open = _OPEN) -> bool:
@@ -83,14 +83,14 @@ def test_format_byte_never_begins_a_text() -> None:
 def test_round_trip(plaintext: bytes, symbols: bytes, number: int) -> None:
     """What was sealed opens with its own key and symbols."""
     seal, open_ = _functions(number)
-    assert plaintext == open_(seal(plaintext, symbols) + symbols)
+    assert plaintext == open_(seal([plaintext], [symbols])[0] + symbols)
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=300), _NUMBERS)
 def test_parse_is_the_inverse_of_build(plaintext: bytes, number: int) -> None:
     """Key number, size and prefix that are read from an envelope are those that it was built of (R-19)."""
-    stored = _functions(number)[0](plaintext, b"")
+    stored = _functions(number)[0]([plaintext], [b""])[0]
     header = envelope.key_prefix(number) + (len(stored) - HEADER_SIZE).to_bytes(4, "big")
     expected = (number, len(stored), header)
     assert expected == (envelope.key_number(stored), envelope.envelope_size(stored), stored[:HEADER_SIZE])
@@ -263,7 +263,7 @@ def test_no_nonce_without_the_generator(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(os, "urandom", fail)
     seal = _functions()[0]
     with pytest.raises(OSError, match="12"):
-        seal(b"value", _SYMBOLS)
+        seal([b"value"], [_SYMBOLS])
 
 
 # -- pending envelopes -------------------------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ def between_read_and_write(engine: Engine, act: Callable[[], object], times: int
     verbs: list[str] = []
 
     def see(conn: object, cursor: object, statement: str, *_: object) -> None:
-        # the count of rows is no reading of them
-        if statement.startswith(("SELECT claimant.", "UPDATE claimant")):
+        # to count rows, or to look where parts end, is no reading of them
+        if statement.startswith(("SELECT claimant.", "UPDATE claimant")) and "email" in statement:
             verbs.append(statement[:6])
 
     def commit(conn: object) -> None:
@@ -41,6 +41,11 @@ def between_read_and_write(engine: Engine, act: Callable[[], object], times: int
     yield
     event.remove(engine, "after_cursor_execute", see)
     event.remove(engine, "commit", commit)
+
+
+def lockless(engine: Engine) -> Engine:
+    """Return the engine, on SQLite in a mode in which a job has no lock: with one, nobody writes in between."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT") if engine.dialect.name == "sqlite" else engine
 
 
 @pytest.fixture
@@ -75,7 +80,7 @@ def test_write_in_between_wins(
             connection.execute(CLAIMANTS.update().where(CLAIMANTS.c.id == 7).values(values))
 
     with between_read_and_write(rotated, write):
-        report = reencrypt(rotated, CLAIMANTS)
+        report = reencrypt(lockless(rotated), CLAIMANTS)
     assert report.is_finished
     with other.connect() as connection:
         found = open_values(connection, CLAIMANTS, "email", "voice_model")
@@ -92,7 +97,7 @@ def test_row_deleted_in_between(rotated: Engine, other: Engine) -> None:
             connection.execute(CLAIMANTS.delete().where(CLAIMANTS.c.id == 7))
 
     with between_read_and_write(rotated, delete):
-        report = reencrypt(rotated, CLAIMANTS)
+        report = reencrypt(lockless(rotated), CLAIMANTS)
     assert (report.rows, report.is_finished) == (99, True)
     with other.connect() as connection:
         assert [claimant(number) for number in range(1, 101) if number != 7] == open_values(
@@ -112,7 +117,7 @@ def test_row_moved_in_between(rotated: Engine, other: Engine) -> None:
             )
 
     with between_read_and_write(rotated, move):
-        assert reencrypt(rotated, CLAIMANTS).is_finished
+        assert reencrypt(lockless(rotated), CLAIMANTS).is_finished
     with other.connect() as connection:
         found = open_values(connection, CLAIMANTS, "id", "email")
         assert [(number, claimant(number)[0]) for number in range(1, 101) if number != 7] == found[:-1]
@@ -133,8 +138,8 @@ def test_row_that_never_rests(rotated: Engine, plain: Engine) -> None:
         between_read_and_write(rotated, write, 100),
         pytest.raises(ReencryptionError, match=r"1 rows of claimant are written too often; run the job again"),
     ):
-        reencrypt(rotated, CLAIMANTS)
-    assert reencrypt(rotated, CLAIMANTS).is_finished
+        reencrypt(lockless(rotated), CLAIMANTS)
+    assert reencrypt(lockless(rotated), CLAIMANTS).is_finished
     with plain.connect() as connection:
         assert kinds(connection, CLAIMANTS, "email") == {"active"}
 
