@@ -7,12 +7,12 @@ from a function, which looks them up by the key of the row; what it leaves behin
 A batch that has anything else to it is rolled back and left to the ordinary way, which says what is the matter.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import compress, repeat
+from itertools import compress
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Update, func, true, update
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Update, func, update
 from sqlalchemy import column as clause_column
 from sqlalchemy import table as clause_table
 from sqlalchemy.sql.visitors import replacement_traverse
@@ -32,7 +32,7 @@ from sa_keyvault.statements.locks import take_write_lock
 __all__ = ["LockedBatches", "locked_batches"]
 
 _NEW = "sa_keyvault_new_{}"  # (key) -> new envelope of the column of that number, or NULL where it has none
-_HAS = "sa_keyvault_has"  # (key) -> 1 where the row is one of the batch, or NULL
+_BOUND = "sa_keyvault_bound_{}"  # (key) -> what is to be read from that column, or NULL
 
 
 class _UnsuitedError(Exception):
@@ -121,10 +121,11 @@ class LockedBatches:
     ) -> Batch:
         active = {area: self._ring.active_numbers(area) for area in self._change.areas}
         statement = self._walk.bound_batch(after, until, active, min(size.rows, limit))
-        columns = list(zip(*self._reader.rows(connection, statement), strict=True))
-        if not columns:
+        width = self._walk.key_count
+        columns = self._reader.columns(connection, statement, width + len(self._converters))
+        keys, stored = columns[:width], columns[width:]
+        if not keys[0]:
             return Batch(None, 0)
-        keys, stored = columns[: self._walk.key_count], columns[self._walk.key_count :]
         count, first, last = len(keys[0]), _row(keys, 0), _row(keys, -1)
         size.learn(stored, count)
         resealed = self._reseal(connection, stored, active)
@@ -177,15 +178,12 @@ class LockedBatches:
         self, connection: Connection, keys: Sequence[Sequence[Any]], bound: Sequence[Sequence[bytes | None]]
     ) -> bool:
         """Whether every row has what was written to it: a trigger may have altered it."""
-        expected, first, last = list(zip(*bound, strict=True)), _row(keys, 0), _row(keys, -1)
-        found = self._reader.rows(connection, self._walk.bound_between(first, last, true(), len(expected) + 1))
-        if found == expected:
-            return True
-        # others are between them, which were not to be written
-        with self._functions(connection, {_HAS: _lookup(keys, repeat(1))}):
-            is_own = func.sa_keyvault_has(*self._walk.keys).is_not(None)
-            own = self._walk.bound_between(first, last, is_own, len(expected))
-            return self._reader.rows(connection, own) == expected
+        functions = {_BOUND.format(number): _lookup(keys, values) for number, values in enumerate(bound)}
+        # compared by the database, which is quicker than to make rows of Python of all that it has
+        expected = [getattr(func, name)(*self._walk.keys) for name in functions]
+        with self._functions(connection, functions):
+            same = self._walk.count_bound(_row(keys, 0), _row(keys, -1), expected)
+            return int(self._reader.select(connection, same).scalar_one()) == len(keys[0])
 
     @contextmanager
     def _functions(self, connection: Connection, functions: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
@@ -204,10 +202,10 @@ def _row(columns: Sequence[Sequence[Any]], place: int) -> RowKey:
     return tuple(column[place] for column in columns)
 
 
-def _lookup(keys: Sequence[Sequence[Any]], values: Iterable[Any]) -> Callable[..., Any]:
+def _lookup(keys: Sequence[Sequence[Any]], values: Sequence[Any]) -> Callable[..., Any]:
     """Return the function that finds what belongs to a key, which comes by its columns; None where it is another."""
     if len(keys) == 1:
         # a method of the dictionary itself has no frame, and is called for every row
-        return dict(zip(keys[0], values, strict=False)).get
-    found = dict(zip(zip(*keys, strict=True), values, strict=False))
+        return dict(zip(keys[0], values, strict=True)).get
+    found = dict(zip(zip(*keys, strict=True), values, strict=True))
     return lambda *key: found.get(key)

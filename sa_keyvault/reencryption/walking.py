@@ -106,10 +106,14 @@ class Walk:
         columns = [*self.keys, *self._bound]
         return select(*columns).select_from(self._change.table).where(range_).order_by(*self.keys).limit(size)
 
-    def bound_between(self, first: RowKey, last: RowKey, only: ColumnElement[bool], size: int) -> Select[Any]:
-        """Select up to *size* rows from one key to another that fulfil *only*, without their keys."""
-        rows = select(*self._bound).select_from(self._change.table)
-        return rows.where(self.within(first, last), only).order_by(*self.keys).limit(size)
+    def count_bound(self, first: RowKey, last: RowKey, expected: Sequence[ColumnElement[Any]]) -> Select[Any]:
+        """Select how many rows from one key to another have what is expected of each column, not all of it NULL."""
+        counted = select(func.count()).select_from(self._change.table).where(self.within(first, last))
+        if len(expected) == 1:
+            # what is expected is a function, which is called twice where NULL equals NULL
+            return counted.where(self._bound[0] == expected[0])
+        same = [found.is_not_distinct_from(one) for found, one in zip(self._bound, expected, strict=True)]
+        return counted.where(*same, or_(*(one.is_not(None) for one in expected)))
 
     def within(self, first: RowKey, last: RowKey) -> ColumnElement[bool]:
         """Return the criterion of rows from one key to another, both included."""
