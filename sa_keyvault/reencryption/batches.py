@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress
 from operator import itemgetter
+from typing import Any
 
 from sqlalchemy import Connection, Dialect, Engine
 
@@ -20,7 +21,7 @@ from sa_keyvault.keyring import Ring
 from sa_keyvault.reencryption.changes import ColumnChange, TableChange
 from sa_keyvault.reencryption.converting import Batch, Block, Converter, Plaintexts, Row
 from sa_keyvault.reencryption.locked_batches import locked_batches
-from sa_keyvault.reencryption.reading import Reader
+from sa_keyvault.reencryption.reading import Reader, by_columns
 from sa_keyvault.reencryption.rowkeys import RowKey
 from sa_keyvault.reencryption.sizing import BatchSize
 from sa_keyvault.reencryption.walking import Walk
@@ -165,7 +166,7 @@ class Converting:
     def examine(self, after: RowKey | None, until: RowKey | None, pace: Pace) -> Batch:
         """Open the next rows, and write nothing."""
         block = self._read(after, until, pace)
-        if not block.rows:
+        if not len(block):
             return Batch(None, 0)
         self._size.learn(block.columns[self._converters[0].value_at :], len(block))
         return Batch(self._last(block), len(self._open(block)[0]))
@@ -216,11 +217,12 @@ class Converting:
         size = min(self._size.rows, pace.batch_size)
         with self.transaction() as connection:
             self._ring.before_statement(connection)
-            return Block(self._reader.rows(connection, self._walk.batch(after, until, self.active(), size)))
+            statement = self._walk.batch(after, until, self.active(), size)
+            return Block(self._reader.columns(connection, statement, self._walk.width))
 
     def _read_again(self, keys: Sequence[RowKey]) -> Block:
         with self.transaction() as connection:
-            return Block(self._rows_with(connection, keys))
+            return Block(by_columns(self._rows_with(connection, keys), self._walk.width))
 
     def _open(self, block: Block) -> tuple[Block, list[Plaintexts]]:
         """Return the rows that are to be written, and the plaintexts of each column, None where a value stays."""
@@ -230,8 +232,8 @@ class Converting:
             opened, unread = converter.open(block, current[converter.area])
             columns.append(opened)
             if unread:
-                name = converter.change.name
-                self._on_unreadable([Unreadable(name, self._key(row), str(reason)) for row, reason in unread])
+                name, key = converter.change.name, slice(self._walk.key_count)
+                self._on_unreadable([Unreadable(name, row[key], str(reason)) for row, reason in unread])
         if any(None not in column for column in columns):
             return block, columns
         selectors = [any(one is not None for one in values) for values in zip(*columns, strict=True)]
@@ -246,7 +248,7 @@ class Converting:
             The keys of those that others wrote meanwhile; how many were written; and how many of these are stored
             as something else.
         """
-        if not block.rows:
+        if not len(block):
             return [], 0, 0
         width, first = self._walk.key_count, self._converters[0].value_at
         keys, old = block.columns[:width], block.columns[first:]
@@ -256,7 +258,7 @@ class Converting:
         ]
         count, returned = self._writer.write(connection, keys, old, new)
         # an envelope that is stored as it was sealed, beside the symbols that it was sealed for, opens
-        expected = list(zip(*block.columns[:first], *new, strict=True))
+        expected = Block([*block.columns[:first], *new])
         missed = self._missed(connection, expected, returned)
         self._size.learn(old, len(block))
         return missed, count, max(0, count + len(missed) - len(expected))
@@ -270,15 +272,17 @@ class Converting:
         )
         raise ReencryptionError(msg)
 
-    def _missed(self, connection: Connection, expected: Sequence[Row], returned: Sequence[Row] | None) -> list[RowKey]:
+    def _missed(
+        self, connection: Connection, expected: Block, returned: Sequence[Sequence[Any]] | None
+    ) -> list[RowKey]:
         """Return the keys of the rows that are there and are not as expected; those that are gone were deleted."""
         if returned is None:
-            first, last = self._key(expected[0]), self._key(expected[-1])
             # in one go where few others are between them
-            returned = self._reader.rows(connection, self._walk.between(first, last, 2 * len(expected)))
-        if returned == expected:
+            range_ = self._walk.between(self._key(expected, 0), self._key(expected, -1), 2 * len(expected))
+            returned = self._reader.columns(connection, range_, self._walk.width)
+        if returned == expected.columns:
             return []
-        wanted, stored = self._by_key(expected), self._by_key(returned)
+        wanted, stored = self._by_key(expected.rows), self._by_key(Block(returned).rows)
         if wanted == stored:
             return []
         others = [key for key in wanted if key not in stored]
@@ -292,10 +296,10 @@ class Converting:
         return found
 
     def _last(self, block: Block) -> RowKey | None:
-        return self._key(block.rows[-1]) if block.rows else None
+        return self._key(block, -1) if len(block) else None
 
     def _by_key(self, rows: Sequence[Row]) -> dict[RowKey, Row]:
         return dict(zip(map(itemgetter(slice(self._walk.key_count)), rows), rows, strict=True))
 
-    def _key(self, row: Row) -> RowKey:
-        return row[: self._walk.key_count]
+    def _key(self, block: Block, place: int) -> RowKey:
+        return tuple(column[place] for column in block.columns[: self._walk.key_count])

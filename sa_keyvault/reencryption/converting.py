@@ -31,22 +31,26 @@ Row = tuple[Any, ...]
 
 
 class Block:
-    """Rows as the driver hands them out, and the same by columns: loops over columns are quick.
+    """Values as the driver hands them out, by columns: loops over columns are quick.
 
     Args:
-        rows: As `Walk` selects them.
+        columns: As `Walk` selects them.
     """
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self.rows = rows
-        self.columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    def __init__(self, columns: Sequence[Sequence[Any]]) -> None:
+        self.columns = columns
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.columns[0])
 
-    def chosen(self, selectors: Iterable[bool]) -> "Block":
+    @property
+    def rows(self) -> list[Row]:
+        """The same, row by row."""
+        return list(zip(*self.columns, strict=True))
+
+    def chosen(self, selectors: Sequence[bool]) -> "Block":
         """Return the rows at the places that are true."""
-        return Block(list(compress(self.rows, selectors)))
+        return Block([list(compress(column, selectors)) for column in self.columns])
 
 
 @dataclass(frozen=True)
@@ -146,18 +150,14 @@ class Converter:
 
     def _open_all(self, block: Block, current: frozenset[bytes]) -> Plaintexts | None:
         """Open envelopes and nothing else, as nearly all are; None where one of them is not like the others."""
-        ((at, read),) = self._ties
-        pairs = zip(block.columns[self.value_at], block.columns[at], strict=True)
+        stored, symbols = block.columns[self.value_at], block.columns[self.symbols_at]
         try:
-            # a list first: a generator would cost a switch of frames for each value
-            return Plaintexts(
-                [
-                    None if stored is None or stored[_PREFIX] in current else read(stored + symbols)
-                    for stored, symbols in pairs
-                ]
-            )
-        except (DecryptionError, KeyNotFoundError, TypeError):
+            selectors = [one is not None and one[_PREFIX] not in current for one in stored]
+            bound = [one + row for one, row in compress(zip(stored, symbols, strict=True), selectors)]
+        except TypeError:
             return None
+        opened = self._open_bound(bound)
+        return None if opened is None else Plaintexts(_filled([None] * len(stored), selectors, opened[0]))
 
     def _open(self, row: Row, current: frozenset[bytes]) -> bytes | None:
         stored = row[self.value_at]

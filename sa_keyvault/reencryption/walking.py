@@ -65,6 +65,11 @@ class Walk:
         """How many columns the primary key has; they come first in every row."""
         return len(self.keys)
 
+    @property
+    def width(self) -> int:
+        """How many columns every row has."""
+        return self.key_count + len(self._groups) + len(self._change.columns)
+
     def symbols_at(self, column: ColumnChange, tie: int) -> int:
         """Return where in a row the symbols are that values of *column* are bound to by its tie of that number."""
         return self.key_count + self._places[column.name, tie]

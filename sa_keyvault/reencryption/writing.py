@@ -24,6 +24,7 @@ from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from sa_keyvault import store
 from sa_keyvault.reencryption.arrays import array_of
+from sa_keyvault.reencryption.reading import by_columns
 
 __all__ = ["Writer"]
 
@@ -58,8 +59,8 @@ class Writer:
         keys: Sequence[Sequence[Any]],
         old: Sequence[Sequence[Any]],
         new: Sequence[Sequence[Any]],
-    ) -> tuple[int, list[tuple[Any, ...]] | None]:
-        """Write rows; return how many were written, and these as they are now, where the database shows them.
+    ) -> tuple[int, list[list[Any]] | None]:
+        """Write rows; return how many were written, and these as they are now, by columns, where it shows them.
 
         A row that has other bytes by now is left as it is.
 
@@ -93,7 +94,7 @@ class Writer:
 
     def _write_arrays(
         self, connection: Connection, columns: Mapping[str, Sequence[Any]]
-    ) -> tuple[int, list[tuple[Any, ...]]]:
+    ) -> tuple[int, list[list[Any]]]:
         """Write with one UPDATE for all rows, which come as arrays, one for each column."""
         types = [*self._types, *[LargeBinary()] * (len(columns) - len(self._types))]
         arrays = [
@@ -107,9 +108,9 @@ class Writer:
         statement = self._update(given.c).where(*range_).returning(*self._returned)
         result = store.execute(connection, statement, parameters)
         cursor: Any = result.cursor
-        found = list(cursor.fetchall())
+        found = by_columns(cursor.fetchall(), len(self._returned))
         result.close()
-        return len(found), found
+        return len(found[0]), found
 
     def _update(self, given: Any) -> Update:
         columns = self._target.c
