@@ -77,19 +77,13 @@ def _table(metadata: MetaData, name: str, bind_to: tuple[str, ...]) -> Table:
 
 def _seal(plaintexts: Sequence[bytes], symbols: Sequence[bytes]) -> Peer:
     seal = sealer(1, AES_256_GCM, AES_256_GCM.cipher(random_secret(AES_256_GCM.key_size)))
-    pairs = list(zip(plaintexts, symbols, strict=True))
-
-    def work() -> None:
-        for plaintext, row in pairs:
-            seal(plaintext, row)
-
-    return calls(work)
+    return calls(lambda: seal(plaintexts, symbols))
 
 
 def _open(plaintexts: Sequence[bytes], symbols: Sequence[bytes]) -> Peer:
     cipher = AES_256_GCM.cipher(random_secret(AES_256_GCM.key_size))
     seal, found = sealer(1, AES_256_GCM, cipher), (opener(AES_256_GCM, cipher), True)
-    stored = [seal(plaintext, row) + row for plaintext, row in zip(plaintexts, symbols, strict=True)]
+    stored = [envelope + row for envelope, row in zip(seal(plaintexts, symbols), symbols, strict=True)]
     read = reader(Layouts(lambda _: found), bytes.decode, lambda error, _: error)
 
     def work() -> None:

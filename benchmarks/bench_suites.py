@@ -65,19 +65,13 @@ def _bare_decrypt() -> Peer:
 
 def _seal(suite: Suite) -> Peer:
     seal = sealer(1, suite, suite.cipher(random_secret(suite.key_size)))
-    pairs = list(zip(_PLAINTEXTS, _SYMBOLS, strict=True))
-
-    def work() -> None:
-        for plaintext, symbols in pairs:
-            seal(plaintext, symbols)
-
-    return calls(work)
+    return calls(lambda: seal(_PLAINTEXTS, _SYMBOLS))
 
 
 def _open(suite: Suite) -> Peer:
     cipher = suite.cipher(random_secret(suite.key_size))
     seal, found = sealer(1, suite, cipher), (opener(suite, cipher), True)
-    stored = [seal(text, symbols) + symbols for text, symbols in zip(_PLAINTEXTS, _SYMBOLS, strict=True)]
+    stored = [envelope + row for envelope, row in zip(seal(_PLAINTEXTS, _SYMBOLS), _SYMBOLS, strict=True)]
     read = reader(Layouts(lambda _: found), bytes.decode, lambda error, _: error)
 
     def work() -> None:

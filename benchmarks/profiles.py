@@ -39,7 +39,7 @@ def _steps_of_a_value() -> dict[str, Callable[[], object]]:
     seal, found = sealer(1, AES_256_GCM, cipher), (opener(AES_256_GCM, cipher), True)
     symbols = [b":%d" % number for number in range(_VALUES)]
     texts = [secret_text(number).encode() for number in range(_VALUES)]
-    stored = [seal(text, row) + row for text, row in zip(texts, symbols, strict=True)]
+    stored = [envelope + row for envelope, row in zip(seal(texts, symbols), symbols, strict=True)]
     layouts = Layouts(lambda _: found)
     read = reader(layouts, TEXT.decode, lambda error, _: error)
     header = slice(HEADER_SIZE)
