@@ -58,24 +58,18 @@ class WorkingKeys:
     Attributes:
         records: All of them, by number; none of a large key store.
         inactive: The states of all that are not active, by number.
-        counts: How many there are under each master key, of each suite, in each state.
+        counts: How many there are under each master key, of each suite, in each state; None where the records tell.
     """
 
     records: Mapping[int, WorkingRecord]
     inactive: Mapping[int, StateMark]
-    counts: Counter[tuple[str, str, KeyState]]
+    counts: Counter[tuple[str, str, KeyState]] | None
 
     @classmethod
     def all(cls, records: Iterable[WorkingRecord]) -> "WorkingKeys":
         """Return all keys of a store."""
         known = {record.number: record for record in records}
-        counts = Counter((record.master_id, record.suite, record.state) for record in known.values())
-        return cls(known, inactive_states(known.values()), counts)
-
-    @property
-    def are_all(self) -> bool:
-        """Whether no record was left in the store."""
-        return len(self.records) == self.counts.total()
+        return cls(known, inactive_states(known.values()), None)
 
 
 def number_in(stored: bytes) -> int:
@@ -113,7 +107,6 @@ class KeySet:
         self._masters = masters
         self._found = working
         self._working = dict(working.records)
-        self.are_all: bool = working.are_all
         self._suite = policy.provisioning.working_suite.name
         self._sealing_masters = self._find_sealing_masters()
         self._active: dict[str, list[WorkingRecord]] = {}
@@ -188,9 +181,16 @@ class KeySet:
         return self._found.inactive
 
     @property
+    def are_all(self) -> bool:
+        """Whether every working key was read."""
+        return self._found.counts is None
+
+    @property
     def counts(self) -> Counter[tuple[str, str, KeyState]]:
         """How many working keys there are under each master key, of each suite, in each state; read or not."""
-        return self._found.counts
+        if self._found.counts is not None:
+            return self._found.counts
+        return Counter((record.master_id, record.suite, record.state) for record in self._working.values())
 
     def weaknesses(self) -> Iterator[str]:
         """Yield what is outdated about the keys, each with the way out."""
