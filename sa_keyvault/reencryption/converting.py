@@ -154,9 +154,10 @@ class Converter:
         try:
             selectors = [one is not None and one[_PREFIX] not in current for one in stored]
             bound = [one + row for one, row in compress(zip(stored, symbols, strict=True), selectors)]
+            opened = self._open_bound(bound)
         except TypeError:
+            # a driver's other types of bytes, or texts
             return None
-        opened = self._open_bound(bound)
         return None if opened is None else Plaintexts(_filled([None] * len(stored), selectors, opened[0]))
 
     def _open(self, row: Row, current: frozenset[bytes]) -> bytes | None:
