@@ -29,6 +29,7 @@ from support.models import Claimant
 __all__ = [
     "CLAIMANTS",
     "add_claimants",
+    "all_done",
     "claimant",
     "job_parts",
     "kinds",
@@ -97,3 +98,15 @@ def _state(value: Any, states: Mapping[int, KeyState]) -> str:
 def job_parts(connection: Connection) -> list[RowMapping]:
     """Return the checkpoints of all jobs, by part."""
     return list(connection.execute(select(job_table).order_by(job_table.c.part)).mappings())
+
+
+def all_done(engine: Engine) -> bool:
+    """Whether all hundred claimants are what they were, under active keys, and no job is left."""
+    with engine.connect() as connection:
+        values = open_values(connection, CLAIMANTS, "email", "voice_model")
+        return (
+            values == [claimant(number) for number in range(1, 101)]
+            and kinds(connection, CLAIMANTS, "email") == {"active"}
+            and kinds(connection, CLAIMANTS, "voice_model") == {"active", "null"}
+            and job_parts(connection) == []
+        )

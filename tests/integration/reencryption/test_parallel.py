@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from distributed import Client, LocalCluster
 from sqlalchemy import Engine, Integer
-from support.jobs import CLAIMANTS, claimant, job_parts, kinds, open_values, raw_values, set_raw
+from support.jobs import CLAIMANTS, all_done, claimant, job_parts, open_values, raw_values, set_raw
 from support.workers import change
 
 from sa_keyvault import ConfigurationError, ReencryptionError
@@ -60,22 +60,13 @@ def run_two(connector: Connect, executor: Executor, pace: Pace, on_progress: Cal
     return run_in_parallel(connector, change, executor, 2, pace, on_progress)
 
 
-def assert_all_done(engine: Engine) -> None:
-    """All claimants are what they were, under active keys, and no job is left."""
-    with engine.connect() as connection:
-        assert open_values(connection, CLAIMANTS, "email", "voice_model") == [claimant(one) for one in range(1, 101)]
-        assert kinds(connection, CLAIMANTS, "email") == {"active"}
-        assert kinds(connection, CLAIMANTS, "voice_model") == {"active", "null"}
-        assert job_parts(connection) == []
-
-
 def test_several_processes(connector: Connect, rotated: Engine, processes: Executor) -> None:
     """Two processes do a table between them, and progress is told in one place."""
     heard: list[Progress] = []
     report = run_two(connector, processes, FAST, heard.append)
     assert (report.rows, report.is_finished, report.unreadable) == (100, True, ())
     assert heard[-1].rows == heard[-1].total == 100
-    assert_all_done(rotated)
+    assert all_done(rotated)
 
 
 def test_worker_is_killed(connector: Connect, rotated: Engine, plain: Engine, processes: Executor) -> None:
@@ -93,14 +84,14 @@ def test_worker_is_killed(connector: Connect, rotated: Engine, plain: Engine, pr
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as executor:
         report = run_two(connector, executor, FAST, lambda _: None)
     assert (report.rows, report.is_finished) == (100 - done, True)
-    assert_all_done(rotated)
+    assert all_done(rotated)
 
 
 def test_on_a_cluster(connector: Connect, rotated: Engine, cluster: Client) -> None:
     """The workers of a dask cluster do the same."""
     report = run_two(connector, cluster.get_executor(pure=False), FAST, lambda _: None)
     assert (report.rows, report.is_finished) == (100, True)
-    assert_all_done(rotated)
+    assert all_done(rotated)
 
 
 def test_cluster_loses_a_worker(connector: Connect, rotated: Engine, plain: Engine, cluster: Client) -> None:
@@ -109,7 +100,7 @@ def test_cluster_loses_a_worker(connector: Connect, rotated: Engine, plain: Engi
     run_two(connector, cluster.get_executor(pure=False), SLOW, killer)
     assert len(killer.killed) == 1
     assert run_two(connector, cluster.get_executor(pure=False), FAST, lambda _: None).is_finished
-    assert_all_done(rotated)
+    assert all_done(rotated)
 
 
 def test_values_that_do_not_open(connector: Connect, rotated: Engine, plain: Engine) -> None:

@@ -9,7 +9,7 @@ import pytest
 from conftest import EngineMaker, RingMaker
 from sqlalchemy import URL, Engine, update
 from sqlalchemy.pool import NullPool
-from support.jobs import CLAIMANTS, claimant, job_parts, kinds, open_values
+from support.jobs import CLAIMANTS, all_done, job_parts
 
 from sa_keyvault import ReencryptionError, store
 from sa_keyvault.reencryption import Pace, Progress, Report, reencrypt, reencrypting
@@ -31,17 +31,6 @@ def give_to(engine: Engine, owner: str, age: timedelta = timedelta(0)) -> None:
     changed = (datetime.now(UTC) - age).strftime("%Y-%m-%dT%H:%M:%SZ")
     with engine.begin() as connection:
         connection.execute(update(job_table).values(owner=owner, changed=changed))
-
-
-def all_done(engine: Engine) -> bool:
-    """Whether all claimants are what they were, under active keys, and no job is left."""
-    with engine.connect() as connection:
-        values = open_values(connection, CLAIMANTS, "email", "voice_model")
-        return (
-            values == [claimant(number) for number in range(1, 101)]
-            and kinds(connection, CLAIMANTS, "email") == {"active"}
-            and job_parts(connection) == []
-        )
 
 
 def test_parts_cover_the_table(rotated: Engine, plain: Engine) -> None:

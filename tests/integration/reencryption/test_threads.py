@@ -10,7 +10,7 @@ import pytest
 from conftest import EngineMaker, RingMaker
 from sqlalchemy import URL, Engine, event
 from sqlalchemy.pool import NullPool, StaticPool
-from support.jobs import CLAIMANTS, claimant, job_parts, kinds, open_values, raw_values, set_raw
+from support.jobs import CLAIMANTS, all_done, job_parts, raw_values, set_raw
 
 from sa_keyvault import ReencryptionError
 from sa_keyvault.reencryption import Pace, Progress, reencrypt
@@ -50,18 +50,6 @@ class Meeting:
 def is_main() -> bool:
     """Whether this is the thread that the job was called in."""
     return threading.current_thread() is threading.main_thread()
-
-
-def all_done(engine: Engine) -> bool:
-    """Whether all claimants are what they were, under active keys, and no job is left."""
-    with engine.connect() as connection:
-        values = open_values(connection, CLAIMANTS, "email", "voice_model")
-        return (
-            values == [claimant(number) for number in range(1, 101)]
-            and kinds(connection, CLAIMANTS, "email") == {"active"}
-            and kinds(connection, CLAIMANTS, "voice_model") == {"active", "null"}
-            and job_parts(connection) == []
-        )
 
 
 def assert_resumed(application: Engine, plain: Engine) -> None:
