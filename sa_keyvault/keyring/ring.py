@@ -30,6 +30,7 @@ from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, number_in
 from sa_keyvault.keyring.loading import LoadKeys, load_keys, load_states
 from sa_keyvault.keyring.making import make_working
+from sa_keyvault.keyring.refreshing import Refreshing, require_successor
 from sa_keyvault.keyring.settings import Settings
 from sa_keyvault.keyring.transaction import TransactionState, find_state, state_of
 from sa_keyvault.keyring.usage import Usage
@@ -75,7 +76,7 @@ class Ring:
         self._unpublished: set[int] = set()
         self._misses: dict[int, float] = {}
         self._turn = itertools.count()
-        self._attempt_at = self._deadline = 0.0
+        self._refreshing = Refreshing(settings.refresh_seconds)
         self._anchored: StoreRecord | None = None
 
     def __repr__(self) -> str:
@@ -258,19 +259,17 @@ class Ring:
 
     def before_statement(self, connection: Connection) -> None:
         """Take up what has changed in the key store; next to nothing where nothing is due."""
-        now = time.monotonic()
-        if now < self._attempt_at and not self._unpublished:
+        if time.monotonic() < self._refreshing.due_at and not self._unpublished:
             return
         if self._keys is None:
             # a statement that needs a key says so; others, such as those of create_all(), are none of the ring's
             return
-        # others go on meanwhile with what is not yet too old, so that nobody waits for this thread
-        self._attempt_at = now + self.settings.refresh_seconds / 4
+        self._refreshing.begin()
         try:
             self._read(connection, self._catch_up)
         except KeyVaultError:
-            # nobody goes on with keys that may be disabled by now: the next statement tries again
-            self._attempt_at = 0.0
+            # nobody goes on with keys that may be disabled by now
+            self._refreshing.retry()
             raise
 
     def _read(self, connection: Connection, work: Callable[[Connection], None]) -> None:
@@ -283,7 +282,7 @@ class Ring:
             if connection.dialect.name == "sqlite":
                 # the caller's own exclusive lock keeps the private connection out
                 self._read_here(connection, work)
-            elif time.monotonic() >= self._deadline:
+            elif self._refreshing.is_overdue:
                 raise
 
     @staticmethod
@@ -294,30 +293,14 @@ class Ring:
             work(connection)
 
     def _catch_up(self, connection: Connection) -> None:
-        started = time.monotonic()
-        keys = self._require_keys()
-        record = store.store_record(connection)
-        if record is None or record.store_id != keys.store_id:
-            msg = f"the key store {keys.store_id} is gone; restore it from a backup"
-            raise KeyStoreError(msg)
-        if record.version == keys.version and record != keys.record:
-            msg = (
-                f"the key store has another content in version {record.version} than was read before: it was changed "
-                "outside the library, or put back; restore the newest backup"
-            )
-            raise KeyStoreError(msg)
-        if record.version < keys.version:
-            msg = (
-                f"the key store went back from version {keys.version} to {record.version}: an older one was put in its "
-                "place; restore the newest backup"
-            )
-            raise KeyStoreError(msg)
-        if record != keys.record:
+        begun = time.monotonic()
+        known, found = self._require_keys().record, store.store_record(connection)
+        require_successor(known, found)
+        if found != known:
             self._use(self._load(connection, self.identity))
         self._advance_anchor()
         self._publish(connection)
-        self._attempt_at = started + self.settings.refresh_seconds / 2
-        self._deadline = started + self.settings.refresh_seconds
+        self._refreshing.end(begun)
 
     def _publish(self, connection: Connection) -> None:
         unpublished, self._unpublished = self._unpublished, set()
@@ -399,7 +382,7 @@ class Ring:
         self._usage.forget(state)
         if state.has_changed_keys:
             # at once in this process, be it committed or rolled back
-            self._attempt_at = self._deadline = 0.0
+            self._refreshing.demand()
         for number in state.created.keys() - self._unpublished:
             self._uncommitted.pop(number, None)
 

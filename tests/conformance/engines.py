@@ -40,7 +40,7 @@ class _CopiedRing(KeyRing):
     def before_statement(self, connection: Connection) -> None:
         if self._keys is None:
             self._use(load_keys(connection, self.identity))
-            self._attempt_at = self._deadline = float("inf")
+            self._refreshing.end(float("inf"))
         super().before_statement(connection)
 
 
