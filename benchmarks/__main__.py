@@ -36,6 +36,9 @@ def main() -> None:
         for run in _runs(FULL if options.full else QUICK, options.only or ""):
             results.write(options.to, results.merged(options.to, run))
     runs = results.read_all(options.to)
+    if not runs:
+        msg = f"nothing was measured into {options.to} yet; run `python -m benchmarks`"
+        raise SystemExit(msg)
     if options.to == results.FOLDER:
         write_page(runs)
     draw_all(runs[0], options.to)

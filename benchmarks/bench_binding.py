@@ -23,7 +23,7 @@ BY_KEY = "the key"
 UNREAD = "stored bytes, not opened"
 
 _TENANT = UUID("6f1c2f0e-3a77-4b0c-9f37-1d2d5f0a9c11")
-_SYMBOLS = {
+_SYMBOLS: dict[str, Callable[[int], bytes]] = {
     "no symbols": lambda number: b"",
     BY_KEY: lambda number: b":%d" % number,
     "key, UUID and text": lambda number: b"%d:5%b:32eu-central:10" % (number, _TENANT.hex.encode()),

@@ -1,6 +1,6 @@
 """Whether SQLAlchemy's cache of compiled statements is hit as often as without encrypted columns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,7 +47,7 @@ def bench_caching(database: Database, chosen: Sequence[Kind]) -> Iterator[Figure
 
 def _hits(model: Model) -> dict[str, int]:
     fill(model, _REPEATS)
-    works = {
+    works: dict[str, Callable[[Session, int], object]] = {
         "ORM load": lambda session, key: session.scalars(select(model.mapped).where(model.mapped.id == key)).all(),
         "ORM flush": lambda session, key: _flush(session, model, 10_000 + key),
         "ORM update": lambda session, key: _change(session, model, key),
@@ -77,7 +77,7 @@ def _flush(session: Session, model: Model, key: int) -> None:
 
 
 def _change(session: Session, model: Model, key: int) -> None:
-    person = session.get(model.mapped, key)
+    person = session.get_one(model.mapped, key)
     person.secret_1 = secret_text(key, 2)
     session.flush()
 

@@ -4,6 +4,7 @@ import gc
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, String, Table, func, insert, select, text
 from sqlalchemy.orm import Session
@@ -15,6 +16,9 @@ from benchmarks.peers import AREA, Kind
 from benchmarks.tables import Model, fill, make_models
 from sa_keyvault.administration import rotate_area
 from sa_keyvault.reencryption import reencrypt
+
+if TYPE_CHECKING:
+    from sa_keyvault import Encrypted
 
 __all__ = ["bench_memory", "bench_reencryption"]
 
@@ -45,13 +49,13 @@ def _copy(database: Database, model: Model) -> None:
     stored = text(f"SELECT id, city, secret_1 FROM {model.table.name}").columns(  # noqa: S608 - the name is ours
         id=Integer, city=String, secret_1=LargeBinary
     )
-    metadata = MetaData()
+    declared, metadata = cast("Encrypted[str]", model.kind.make()), MetaData()
     copied = Table(
         "copied",
         metadata,
         Column("id", Integer, primary_key=True),
         Column("city", String(40), nullable=False),
-        Column("secret_1", model.kind.make().load_dialect_impl(database.bare.dialect), nullable=False),
+        Column("secret_1", declared.load_dialect_impl(database.bare.dialect), nullable=False),
     )
     metadata.create_all(database.bare)
     with database.bare.begin() as connection:

@@ -7,8 +7,8 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Engine, Table, create_engine, event, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy import Engine, Executable, Table, create_engine, event, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from benchmarks.databases import Database
@@ -173,7 +173,7 @@ def _async_loading(runner: asyncio.Runner, database: Database, models: Models) -
         runner.run(ringed.dispose())
 
 
-def _async_load(runner: asyncio.Runner, model: Model, engine: object) -> Peer:
+def _async_load(runner: asyncio.Runner, model: Model, engine: AsyncEngine) -> Peer:
     async def load() -> list[object]:
         async with AsyncSession(engine) as session:
             return model.texts((await session.scalars(select(model.mapped))).all())
@@ -230,7 +230,7 @@ def _one_select(model: Model, scale: Scale) -> Peer:
     return _repeated(model, lambda table, key: select(table).where(table.c.id == key))
 
 
-def _repeated(model: Model, make: Callable[[Table, int], object]) -> Peer:
+def _repeated(model: Model, make: Callable[[Table, int], Executable]) -> Peer:
     """Run statements that are made beforehand."""
 
     @contextmanager

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -24,6 +25,8 @@ __all__ = ["bench_suites"]
 LIMIT = "AESGCM alone"
 DEFAULT = "master aes, working aes, sha256"
 
+_CIPHERS: tuple[Literal["aes", "3des"], ...] = ("aes", "3des")
+_HASHES: tuple[Literal["sha256", "sha1"], ...] = ("sha256", "sha1")
 _COUNT = 2_000
 _PLAINTEXTS = [secret_text(number).encode() for number in range(_COUNT)]
 _SYMBOLS = [b":%d" % number for number in range(_COUNT)]
@@ -86,7 +89,7 @@ def _starts(folder: Path, scale: Scale) -> Iterator[Figure]:
     peers: dict[str, Peer] = {}
     with ExitStack() as stores, warnings.catch_warnings():
         warnings.simplefilter("ignore", LegacyAlgorithmWarning)
-        for master, working, hash_ in product(("aes", "3des"), ("aes", "3des"), ("sha256", "sha1")):
+        for master, working, hash_ in product(_CIPHERS, _CIPHERS, _HASHES):
             provisioning = Provisioning(master=master, working=working, hash=hash_)
             make_ring = partial(KeyRing, key, provisioning, actor="benchmarks")
             database = stores.enter_context(opened("sqlite", folder, make_ring))

@@ -93,13 +93,16 @@ def _both(kind: Kind, database: Database, texts: Sequence[str]) -> tuple[Peer, P
     def seal() -> list[Any]:
         return [bind(text) for text in texts]
 
-    def open_() -> list[str]:
+    def open_() -> list[Any]:
         return [result(value) for value in stored]
+
+    if take is None:
+        return calls(seal), calls(open_)
 
     def open_late() -> list[str]:
         return [take(result(value)) for value in stored]
 
-    return calls(seal), calls(open_ if take is None else open_late)
+    return calls(seal), calls(open_late)
 
 
 def _column(database: Database, table: Table) -> EncryptedColumn:

@@ -1,15 +1,18 @@
 """Draws the plots of a run, each as PNG and SVG."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from benchmarks.bench_values import LIMIT
-from benchmarks.figures import OURS, PLAIN, Figure
+from benchmarks.figures import OURS, PLAIN
+from benchmarks.measure import Spread
 from benchmarks.peers import UTILS_GCM
 from benchmarks.results import Run
 
@@ -18,7 +21,7 @@ __all__ = ["draw_all"]
 _COLORS = {OURS: "#1f5fa8", PLAIN: "#8a8a8a", LIMIT: "#8a8a8a", UTILS_GCM: "#c8553d"}
 _OTHER = "#c9b79c"
 _LINES = ["#2f9e7e", "#b58900", "#d16ba5", "#5c6f7b", "#7b3f00", "#7a5195"]
-_STYLE = {
+_STYLE: dict[str, Any] = {
     # without salt two drawings of the same numbers would differ
     "svg.hashsalt": "sa_keyvault",
     "svg.fonttype": "none",
@@ -34,9 +37,28 @@ _STYLE = {
 }
 
 
+@dataclass(frozen=True)
+class _Point:
+    """A figure of a peer that is there.
+
+    Attributes:
+        peer: Who did it.
+        work: What was done.
+        size: What it grows with; 0 where that is not the point.
+        amount: What one item took.
+        ratio: In proportion to the baseline.
+    """
+
+    peer: str
+    work: str
+    size: int
+    amount: Spread
+    ratio: Spread
+
+
 def draw_all(run: Run, folder: Path) -> None:
     """Draw every plot into *folder*."""
-    mpl.rcParams.update(_STYLE)
+    style.use(_STYLE)
     measured = {figure.section for figure in run.figures if figure.database in {"", "sqlite"}}
     for name, (draw, sections) in _PLOTS.items():
         if sections <= measured:
@@ -49,7 +71,7 @@ def _draw_overview(run: Run, path: Path) -> None:
     axes = canvas.subplots(1, 2, sharey=True)
     works = (("load", "1 encrypted", "ORM load"), ("flush", "1 encrypted, keys given", "ORM flush, keys given"))
     for one, (section, work, title) in zip(axes, works, strict=True):
-        found = [figure for figure in _of(run, section, "sqlite") if figure.work == work and figure.ratio]
+        found = [point for point in _of(run, section, "sqlite") if point.work == work]
         _draw_bars(one, found)
         one.set_title(title)
         one.set_xlabel("time, as a multiple of plain columns")
@@ -57,11 +79,11 @@ def _draw_overview(run: Run, path: Path) -> None:
     _save(canvas, path)
 
 
-def _draw_bars(axes: Axes, found: Sequence[Figure]) -> None:
-    for place, figure in enumerate(found):
-        ratio = figure.ratio
+def _draw_bars(axes: Axes, found: Sequence[_Point]) -> None:
+    for place, point in enumerate(found):
+        ratio = point.ratio
         error = [[ratio.median - ratio.low], [ratio.high - ratio.median]]
-        color = _COLORS.get(figure.peer, _OTHER)
+        color = _COLORS.get(point.peer, _OTHER)
         axes.barh(place, ratio.median, height=0.65, color=color, xerr=error, ecolor="#333333", capsize=2)
         axes.annotate(
             f"{ratio.median:.2f}",
@@ -71,9 +93,9 @@ def _draw_bars(axes: Axes, found: Sequence[Figure]) -> None:
             va="center",
             fontsize=8,
         )
-    axes.set_yticks(range(len(found)), [figure.peer for figure in found])
+    axes.set_yticks(range(len(found)), [point.peer for point in found])
     axes.set_ylim(len(found) - 0.4, -0.6)
-    axes.set_xlim(0, max(figure.ratio.high for figure in found) * 1.15)
+    axes.set_xlim(0, max(point.ratio.high for point in found) * 1.15)
     axes.axvline(1, color="#666666", linewidth=0.8)
     axes.grid(visible=False, axis="y")
 
@@ -83,7 +105,7 @@ def _draw_columns(run: Run, path: Path) -> None:
     canvas = Canvas(figsize=(9, 4), layout="constrained")
     axes = canvas.subplots(1, 2)
     for one, section in zip(axes, ("load", "flush"), strict=True):
-        found = [figure for figure in _of(run, section, "sqlite") if figure.amount and "," not in figure.work]
+        found = [point for point in _of(run, section, "sqlite") if "," not in point.work]
         _draw_lines(one, found, 1e6)
         one.set_title(f"ORM {section} (SQLite)")
         one.set_xlabel("encrypted columns")
@@ -100,7 +122,7 @@ def _draw_rows(run: Run, path: Path) -> None:
     canvas = Canvas(figsize=(9, 6), layout="constrained")
     grid = canvas.subplots(2, 2)
     for row, section in zip(grid, ("growth of load", "growth of flush"), strict=True):
-        found = [figure for figure in _of(run, section, "sqlite") if figure.amount]
+        found = _of(run, section, "sqlite")
         title = section.removeprefix("growth of ")
         _draw_lines(row[0], found, 1.0, in_all=True)
         row[0].set_yscale("log")
@@ -126,7 +148,7 @@ def _draw_values(run: Run, path: Path) -> None:
     canvas = Canvas(figsize=(9, 4), layout="constrained")
     axes = canvas.subplots(1, 2, sharey=True)
     for one, doing in zip(axes, ("open", "seal"), strict=True):
-        found = [figure for figure in _of(run, "values", "") if figure.amount and figure.work.startswith(doing)]
+        found = [point for point in _of(run, "values", "") if point.work.startswith(doing)]
         _draw_lines(one, found, 1.0, of_ratio=True)
         one.set_xscale("log", base=2)
         one.set_yscale("log")
@@ -158,26 +180,30 @@ def _draw_keys(run: Run, path: Path) -> None:
 
 
 def _draw_lines(
-    axes: Axes, found: Sequence[Figure], factor: float, *, in_all: bool = False, of_ratio: bool = False
+    axes: Axes, found: Sequence[_Point], factor: float, *, in_all: bool = False, of_ratio: bool = False
 ) -> None:
-    others = [name for name in dict.fromkeys(figure.peer for figure in found) if name not in _COLORS]
+    others = [name for name in dict.fromkeys(point.peer for point in found) if name not in _COLORS]
     colors = {**dict(zip(others, _LINES, strict=False)), **_COLORS}
-    for peer in dict.fromkeys(figure.peer for figure in found):
-        own = [figure for figure in found if figure.peer == peer]
-        spreads = [figure.ratio if of_ratio else figure.amount for figure in own]
-        scale = [factor * (figure.size if in_all else 1) for figure in own]
+    for peer in dict.fromkeys(point.peer for point in found):
+        own = [point for point in found if point.peer == peer]
+        spreads = [point.ratio if of_ratio else point.amount for point in own]
+        scale = [factor * (point.size if in_all else 1) for point in own]
         middle, low, high = (
             [getattr(spread, name) * by for spread, by in zip(spreads, scale, strict=True)]
             for name in ("median", "low", "high")
         )
-        sizes = [figure.size for figure in own]
+        sizes = [point.size for point in own]
         width = 2.2 if peer == OURS else 1.2
         axes.plot(sizes, middle, marker="o", markersize=3, linewidth=width, color=colors[peer], label=peer)
         axes.fill_between(sizes, low, high, color=colors[peer], alpha=0.15, linewidth=0)
 
 
-def _of(run: Run, section: str, database: str) -> list[Figure]:
-    return [figure for figure in run.figures if figure.section == section and figure.database == database]
+def _of(run: Run, section: str, database: str) -> list[_Point]:
+    return [
+        _Point(one.peer, one.work, one.size or 0, one.amount, one.ratio)
+        for one in run.figures
+        if (one.section, one.database) == (section, database) and one.amount and one.ratio
+    ]
 
 
 def _save(canvas: Canvas, path: Path) -> None:

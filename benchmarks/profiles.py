@@ -8,9 +8,11 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -79,15 +81,15 @@ def _engines(database: Database) -> dict[str, Callable[[], object]]:
         **{f"key ring without {name}": without(name) for name in _PER_STATEMENT},
         "key ring": database.ringed,
     }
-    return {name: lambda engine=engine: run(engine) for name, engine in engines.items()}
+    return {name: partial(run, engine) for name, engine in engines.items()}
 
 
 @contextmanager
-def _unheard(names: Iterable[str]):  # noqa: ANN202 - a context manager of nothing
+def _unheard(names: Iterable[str]) -> Iterator[None]:
     """Let no listener be added to these events."""
     listen = event.listen
 
-    def listen_to_others(target: object, name: str, *given: object, **options: object) -> None:
+    def listen_to_others(target: Any, name: str, *given: Any, **options: Any) -> None:
         if name not in names:
             listen(target, name, *given, **options)
 

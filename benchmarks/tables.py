@@ -84,7 +84,8 @@ def make_models(database: Database, chosen: Sequence[Kind], columns: int, title:
         columns: How many texts of the kind a row has.
         title: What the names of the tables begin with.
     """
-    found, reasons = {}, {}
+    found: dict[str, Model] = {}
+    reasons: dict[str, str] = {}
     for kind in chosen:
         reason = _unusable(kind, database)
         if reason:
