@@ -1,6 +1,6 @@
 """The key store: the tables that hold the keys, and every statement on them."""
 
-from sa_keyvault.store.access import INTERNAL, create_tables, exclusive, execute, is_autocommit, locked
+from sa_keyvault.store.access import INTERNAL, create_tables, exclusive, execute, is_autocommit, locked, present_tables
 from sa_keyvault.store.column_rows import ColumnRow, add_column, columns, delete_column, replace_column
 from sa_keyvault.store.job_rows import (
     JobPart,
@@ -88,6 +88,7 @@ __all__ = [
     "membership_events",
     "move_part",
     "newest_active",
+    "present_tables",
     "release_part",
     "replace_column",
     "replace_installation",

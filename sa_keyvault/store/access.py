@@ -5,13 +5,22 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Executable, func, inspect, select, update
+from sqlalchemy import Connection, Executable, Table, func, inspect, select, update
 from sqlalchemy.engine import CursorResult
 
 from sa_keyvault.errors import KeyStoreError
-from sa_keyvault.store.schema import store_table, tables
+from sa_keyvault.store.schema import column_table, store_table, tables
 
-__all__ = ["INTERNAL", "create_tables", "exclusive", "execute", "is_autocommit", "locked", "values_of"]
+__all__ = [
+    "INTERNAL",
+    "create_tables",
+    "exclusive",
+    "execute",
+    "is_autocommit",
+    "locked",
+    "present_tables",
+    "values_of",
+]
 
 INTERNAL = "sa_keyvault_internal"
 """Execution option that marks the library's own statements; the statement hooks leave them alone."""
@@ -29,6 +38,13 @@ def execute(connection: Connection, statement: Executable, rows: Any = None) -> 
 def create_tables(connection: Connection) -> None:
     """Create the tables that are missing."""
     tables.create_all(connection)
+
+
+def present_tables(connection: Connection) -> list[Table]:
+    """Return the tables that are there, the one that remembers the application's columns last."""
+    names = set(inspect(connection).get_table_names())
+    present = [table for table in tables.sorted_tables if table.name in names]
+    return sorted(present, key=lambda table: table is column_table)
 
 
 @contextmanager

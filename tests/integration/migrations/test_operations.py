@@ -222,6 +222,18 @@ def test_the_key_store_is_kept_while_it_is_needed(filled: Engine, migrations: Mi
         migrations.downgrade()
 
 
+@pytest.mark.parametrize("dropped", [1, 8, 9])
+def test_a_key_store_that_was_dropped_in_part(filled: Engine, migrations: Migrations, dropped: int) -> None:
+    """`drop_keyvault` goes on where it was stopped, which MariaDB leaves with the tables that were not dropped yet."""
+    migrations.write("op.create_keyvault()", "op.drop_keyvault()")
+    migrations.upgrade()
+    with filled.begin() as connection:
+        for table in store.present_tables(connection)[:dropped]:
+            table.drop(connection)
+    migrations.downgrade()
+    assert [name for name in inspect(filled).get_table_names() if name.startswith("keyvault")] == []
+
+
 def test_numbers_are_kept_as_well(url: URL, make_engine: EngineMaker, migrations: Migrations) -> None:
     """Values of a column of numbers count too, also where the database keeps the type that it was declared with."""
     engine, table = make_engine(url), _people(Integer)
