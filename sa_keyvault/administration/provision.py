@@ -25,7 +25,8 @@ class Provisioned:
         masters_made: New master keys.
         rewrapped: How many working keys were wrapped by another master key.
         masters_retired: Master keys of another suite, which wrap nothing any more.
-        retired: Numbers of the working keys of another suite; what they sealed opens, and is to be re-encrypted.
+        retired: Numbers of the working keys of another suite, and of those that a 3DES master key has wrapped; what
+            they sealed opens, and is to be re-encrypted.
     """
 
     signed: tuple[str, ...]
@@ -40,8 +41,8 @@ def provision(connection: Connection, ring: KeyRing, reason: str = "") -> Provis
 
     In this order, in the connection's transaction: every master key that is signed by another algorithm is signed
     anew; every active master key of another suite is followed by one of its lineage, which wraps its working keys,
-    and is retired; every active working key of another suite is retired. New working keys are made when they are
-    needed. Every value opens before and afterwards.
+    and is retired; every active working key is retired that is of another suite, or that 3DES has wrapped where AES
+    follows it. New working keys are made when they are needed. Every value opens before and afterwards.
 
     Args:
         connection: In a transaction, or about to begin one; the caller commits.
@@ -63,13 +64,14 @@ def provision(connection: Connection, ring: KeyRing, reason: str = "") -> Provis
         signed = _sign_anew(changing, provisioning)
         successors, made = _successors(changing, provisioning)
         left = [master for master in changing.masters.values() if _is_left(master, successors, provisioning)]
+        weakened = _weakened(changing, left, provisioning)
         rewrapped = sum(changing.rewrap(master, successors[master.record.lineage]) for master in left)
         return Provisioned(
             signed=signed,
             masters_made=made,
             rewrapped=rewrapped,
             masters_retired=_retire_masters(changing, left),
-            retired=_retire_working(changing, provisioning),
+            retired=_retire_working(changing, provisioning, weakened),
         )
 
 
@@ -102,7 +104,11 @@ def _choice(records: Sequence[MasterRecord] | Sequence[WorkingRecord]) -> str:
 
 def _sign_anew(changing: Operation, provisioning: Provisioning) -> tuple[str, ...]:
     ending = "+" + SIGNATURES[provisioning.hash]
-    others = [master for master in changing.masters.values() if not changing.algorithm_of(master).endswith(ending)]
+    others = [
+        master
+        for master in changing.masters.values()
+        if not all(algorithm.endswith(ending) for algorithm in changing.algorithms_of(master))
+    ]
     for master in others:
         changing.sign_anew(master)
     return tuple(master.record.id for master in others)
@@ -140,13 +146,21 @@ def _retire_masters(changing: Operation, left: list[Master]) -> tuple[str, ...]:
     return tuple(master.record.id for master in active)
 
 
-def _retire_working(changing: Operation, provisioning: Provisioning) -> tuple[int, ...]:
+def _weakened(changing: Operation, left: list[Master], provisioning: Provisioning) -> frozenset[int]:
+    """Return the working keys that 3DES has wrapped until now, where it is left: a backup has them wrapped so."""
+    if provisioning.master_suite.name in LEGACY_SUITES:
+        return frozenset()
+    weak = [master for master in left if master.record.suite in LEGACY_SUITES]
+    return frozenset(record.number for master in weak for record in changing.under(master))
+
+
+def _retire_working(changing: Operation, provisioning: Provisioning, weakened: frozenset[int]) -> tuple[int, ...]:
     suite = provisioning.working_suite.name
     others = [
         record
         for record in changing.working.values()
         if record.state is KeyState.ACTIVE
-        and record.suite != suite
+        and (record.suite != suite or record.number in weakened)
         and changing.masters[record.master_id].secret is not None
     ]
     changing.move_working(others, KeyState.RETIRED, "working-key-retired")

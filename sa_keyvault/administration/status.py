@@ -127,7 +127,11 @@ def status(connection: Connection, ring: KeyRing) -> Status:
         masters=masters,
         working=working,
         plaintexts=plaintexts,
-        warnings=tuple(_warnings(masters, working, ring)),
+        warnings=(
+            *ring.identity.policy.provisioning.weaknesses(),
+            *keys.weaknesses(),
+            *_warnings(masters, working, ring),
+        ),
     )
 
 

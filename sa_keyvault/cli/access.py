@@ -169,7 +169,7 @@ class Access:
     def ring(
         self, key: InstallationKey, provisioning: Provisioning, removal_delay: timedelta = timedelta(hours=24)
     ) -> KeyRing:
-        """Return a ring; what is outdated about it was said before."""
+        """Return a ring; `status` and `doctor` tell what is outdated about it."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LegacyAlgorithmWarning)
             also = [installation_key_at(place, passphrase_from_file(secret)) for place, secret in self.also]

@@ -206,7 +206,10 @@ class KeySet:
                 "`sa-keyvault provision` leads to AES-256"
             )
         elif states:
-            yield f"{states.total()} keys of 3DES are left; re-encrypt the values under them, and remove them"
+            yield (
+                f"{states.total()} keys of 3DES are left, which NIST disallows for encryption after 2023; "
+                "`sa-keyvault reencrypt` writes the values under them anew, `sa-keyvault working remove` removes them"
+            )
 
     def sealer(self, record: WorkingRecord, binding: Binding) -> Sealer:
         """Return what seals values of one column under a working key of these."""

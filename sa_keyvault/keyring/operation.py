@@ -15,6 +15,7 @@ from sa_keyvault.installation import (
     resign_master,
     sign_store,
     unwrap_master,
+    verify_master,
     wrap_master,
 )
 from sa_keyvault.keyring.identity import Identity
@@ -43,7 +44,7 @@ from sa_keyvault.records import (
     working_with_state,
 )
 from sa_keyvault.states import KeyState
-from sa_keyvault.suites import Suite
+from sa_keyvault.suites import Provisioning, Suite
 
 __all__ = ["Operation", "operation", "require_reason"]
 
@@ -80,6 +81,7 @@ def operation(
         keys = load_keys(connection, replace(identity, policy=accepting or identity.policy))
         changing = Operation(connection, identity, reason, keys)
         changing.require_all_signers(leaving)
+        changing.require_genuine_wraps((accepting or identity.policy).provisioning, leaving)
         yield changing
         changing.finish()
 
@@ -142,6 +144,27 @@ class Operation:
                 "here; give that key, too, or let it leave the store first"
             )
             raise KeyStoreError(msg)
+
+    def require_genuine_wraps(self, provisioning: Provisioning, leaving: str) -> None:
+        """Refuse to sign for another installation key what it has not signed before; the own wraps were verified.
+
+        Else whoever can write to the database could have a master key of his own signed for it.
+
+        Raises:
+            sa_keyvault.KeyStoreError: A wrap was deleted.
+            sa_keyvault.KeyRecordError: A wrap was changed outside the library.
+            sa_keyvault.ConfigurationError: One is signed with SHA-1 where SHA-256 is provisioned.
+        """
+        others = [key for key in self.signers if key.fingerprint not in (self.identity.key.fingerprint, leaving)]
+        for key in others:
+            for master in self.masters.values():
+                verify_master(master.record, self._wrap_for(master, key), key, provisioning)
+
+    def _wrap_for(self, master: Master, key: InstallationKey) -> Wrap:
+        if wrap := self._wraps.get((master.record.id, key.fingerprint)):
+            return wrap
+        msg = f"master key {master.record.id} has no wrap for installation key {key.fingerprint}; restore a backup"
+        raise KeyStoreError(msg)
 
     def note(self, action: str, subject: str) -> None:
         """Write an audit event."""
@@ -216,9 +239,9 @@ class Operation:
         self._sign(master.record, is_wiped=False)
         self.note("master-key-signed", master.record.id)
 
-    def algorithm_of(self, master: Master) -> str:
-        """Return how a master key is wrapped and signed for this installation."""
-        return self.own_wrap(master).algorithm
+    def algorithms_of(self, master: Master) -> set[str]:
+        """Return how a master key is wrapped and signed for the installations that the store is signed for here."""
+        return {self._wrap_for(master, key).algorithm for key in self.signers}
 
     def _sign(self, record: MasterRecord, *, is_wiped: bool) -> None:
         signed = [self._signed(record, key, is_wiped=is_wiped) for key in self.signers]

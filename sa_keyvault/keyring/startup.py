@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sa_keyvault import store
 from sa_keyvault.envelope import HEADER_SIZE, key_number
 from sa_keyvault.errors import ConfigurationError, KeyStoreError
-from sa_keyvault.installation import sign_store, wrap_master
+from sa_keyvault.installation import SIGNATURES, sign_store, wrap_master
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet
 from sa_keyvault.keyring.loading import LoadKeys, load_keys, load_states
@@ -97,6 +97,7 @@ def prepare(
         _make_store(connection, identity, columns)
     keys = load(connection, identity)
     _require_accepted(keys, identity.policy)
+    _require_accepted_signature(connection, keys, identity)
     for key_id, amount in lost.items():
         store.add_usage(connection, new_id(), key_id, amount)
     if _needs_master(connection, keys, identity.policy.provisioning, settings) and _can_sign(connection, identity):
@@ -130,6 +131,16 @@ def _transaction(connection: Connection) -> Iterator[None]:
         yield
     finally:
         connection.rollback()
+
+
+def _require_accepted_signature(connection: Connection, keys: KeySet, identity: Identity) -> None:
+    own = store.installations(connection)[identity.key.fingerprint]
+    if own.algorithm == SIGNATURES["sha1"] and identity.policy.provisioning.hash != "sha1":
+        msg = (
+            f"the record of key store {keys.store_id} is signed with SHA-1, which a key ring that is provisioned with "
+            "SHA-256 refuses; `sa-keyvault provision` signs it anew"
+        )
+        raise ConfigurationError(msg)
 
 
 def _require_accepted(keys: KeySet, policy: Policy) -> None:

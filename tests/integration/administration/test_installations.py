@@ -19,12 +19,15 @@ from sa_keyvault import (
     KeyRing,
     KeyStateError,
     KeyStoreError,
+    KeyVaultError,
     Provisioning,
     store,
 )
 from sa_keyvault import administration as administer
-from sa_keyvault.installation import SoftwareInstallationKey
+from sa_keyvault.installation import SoftwareInstallationKey, wrap_master_for
+from sa_keyvault.records import new_master
 from sa_keyvault.states import KeyState
+from sa_keyvault.suites import AES_256_GCM
 
 pytestmark = pytest.mark.alone
 
@@ -106,6 +109,34 @@ def test_states_are_changed_for_both(
     with joined.begin() as connection:
         administer.remove_master(connection, both, former)
     assert read(url, make_ring(), make_engine) == read(url, KeyRing(other_key), make_engine) == EMAIL
+
+
+@pytest.mark.parametrize("change", ["exchanged", "deleted"])
+def test_nothing_is_signed_for_another_key_that_it_has_not_signed(
+    joined: Engine, admin: KeyRing, other_key: SoftwareInstallationKey, change: str
+) -> None:
+    """A master key of somebody else's, wrapped for the other installation, is not signed for it in passing (A-44)."""
+    both = KeyRing(admin.installation_key, also=[other_key])
+    with joined.begin() as connection:
+        record = store.masters(connection)[0]
+        forger = InstallationKey.generate()
+        forged = wrap_master_for(
+            record,
+            new_master(record.store_id, AES_256_GCM)[1],
+            other_key.public_key,
+            "rsa-oaep-sha256",
+            forger,
+            Provisioning.default(),
+        )
+        if change == "exchanged":
+            store.replace_wraps(connection, [forged])
+        else:
+            store.delete_wraps(connection, other_key.fingerprint)
+    with (
+        joined.connect() as connection,
+        pytest.raises(KeyVaultError, match=rf"is not signed by .* {other_key.fingerprint}|no wrap for"),
+    ):
+        administer.disable_master(connection, both, record.id)
 
 
 @pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")

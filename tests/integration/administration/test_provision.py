@@ -25,7 +25,7 @@ from sa_keyvault import (
     Provisioning,
     store,
 )
-from sa_keyvault.administration import Provisioned, provision
+from sa_keyvault.administration import Provisioned, add_installation, provision
 from sa_keyvault.envelope import key_number
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import Aes256Gcm
@@ -132,7 +132,10 @@ def test_every_move(
 
 
 def test_master_keys_of_another_suite(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
-    """A 3DES master key is followed by an AES one of its lineage, which wraps its working keys; it is retired."""
+    """A 3DES master key is followed by an AES one of its lineage, which wraps its working keys; all are retired.
+
+    The working keys, too, though they are of AES: a backup has them under 3DES.
+    """
     fill(start(make_ring(provisioning=Provisioning(master="3des")), url, make_engine))
     plain = make_engine(url)
     done = move(plain, make_ring())
@@ -141,12 +144,39 @@ def test_master_keys_of_another_suite(url: URL, make_ring: RingMaker, make_engin
         working = store.working(connection)
     assert (former.suite, former.state, former.epoch) == ("3des-cbc-hmac-sha256", KeyState.RETIRED, 2)
     assert ("aes-256-gcm", KeyState.ACTIVE, former.lineage) == (successor.suite, successor.state, successor.lineage)
-    expected = Provisioned((), (successor.id,), 2, (former.id,), ())
-    assert (expected, {successor.id}) == (done, {record.master_id for record in working})
+    numbers = {record.number for record in working}
+    expected = Provisioned((), (successor.id,), 2, (former.id,), done.retired)
+    assert (expected, numbers, {successor.id}) == (done, set(done.retired), {record.master_id for record in working})
     with plain.connect() as connection:
         wrapped = store.usage(connection, successor.id)
-    assert wrapped == 2
+    # each once to be wrapped, and once more in its new state
+    assert wrapped == 4
     assert read(start(make_ring(), url, make_engine)) == (EMAILS, MODELS)
+
+
+def test_keys_under_3des_stay_where_3des_stays(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A move from one 3DES master key to another of another hash retires no AES key: it would be no stronger."""
+    fill(start(make_ring(provisioning=Provisioning(master="3des")), url, make_engine))
+    done = move(make_engine(url), make_ring(provisioning=Provisioning(master="3des", hash="sha1")))
+    assert (done.rewrapped, len(done.masters_retired), done.retired) == (2, 1, ())
+
+
+def test_signed_anew_for_every_installation(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """What is signed with SHA-1 for another installation only is signed anew, too, and both start afterwards."""
+    fill(start(make_ring(), url, make_engine))
+    plain, other = make_engine(url), InstallationKey.generate()
+    with plain.begin() as connection:
+        add_installation(connection, make_ring(provisioning=Provisioning(hash="sha1")), other)
+    with pytest.raises(ConfigurationError, match="signed with SHA-1"):
+        start(KeyRing(other), url, make_engine)
+    done = move(plain, make_ring(also=[other]))
+    with plain.connect() as connection:
+        wraps, installations = store.wraps(connection), store.installations(connection)
+    assert (1, {"rsa-oaep-sha256+rsa-pss-sha256"}) == (len(done.signed), {wrap.algorithm for wrap in wraps})
+    assert [one.algorithm for one in installations.values()] == ["rsa-pss-sha256"] * 2
+    assert (
+        (EMAILS, MODELS) == read(start(KeyRing(other), url, make_engine)) == read(start(make_ring(), url, make_engine))
+    )
 
 
 def test_running_servers_go_on(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:

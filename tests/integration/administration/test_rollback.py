@@ -11,7 +11,7 @@ from sqlalchemy import URL, Engine, delete, insert, select, update
 from sqlalchemy.orm import Session
 from support.models import Base, Claimant
 
-from sa_keyvault import ConfigurationError, InstallationKey, KeyRecordError, KeyRing, KeyStoreError, store
+from sa_keyvault import ConfigurationError, InstallationKey, KeyRecordError, KeyRing, KeyStoreError, Provisioning, store
 from sa_keyvault import administration as administer
 from sa_keyvault.installation import sign_store
 from sa_keyvault.keyring import Identity, load_keys
@@ -342,3 +342,18 @@ def test_every_member_can_verify(lived: Engine, admin: KeyRing, who: str) -> Non
     key = admin.installation_key if who == "first" else second
     with lived.connect() as connection:
         assert administer.verify_events(connection, [key.fingerprint]).findings == ()
+
+
+@pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
+def test_store_that_is_signed_with_sha1(
+    plain: Engine, admin: KeyRing, url: URL, make_ring: RingMaker, make_engine: EngineMaker
+) -> None:
+    """A ring with SHA-256 does not start where the store's own record is signed with SHA-1, its keys or not (A-31)."""
+    sha1 = Provisioning(hash="sha1")
+    with plain.begin() as connection:
+        administer.rotate_area(connection, make_ring(provisioning=sha1), "identities")
+    with pytest.raises(ConfigurationError, match=r"the record of key store .* is signed with SHA-1, .* signs it anew"):
+        start(url, make_ring(), make_engine)
+    with plain.begin() as connection:
+        administer.provision(connection, admin)
+    start(url, make_ring(), make_engine)

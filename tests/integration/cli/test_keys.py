@@ -5,16 +5,16 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import EngineMaker
+from conftest import EngineMaker, RingMaker
 from cryptography import x509
 from sqlalchemy import URL, Engine, create_engine, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
 from support.certificates import bundle, certificate_for
 from support.command import EMAIL, Runner
-from support.models import Claimant
+from support.models import Base, Claimant
 
-from sa_keyvault import InstallationKey, KeyRing, KeyStateError, store
+from sa_keyvault import InstallationKey, KeyRing, KeyStateError, Provisioning, store
 from sa_keyvault.installation import InstallationCertificate
 from sa_keyvault.records import MasterRecord, WorkingRecord
 
@@ -319,6 +319,21 @@ def test_doctor_finds_a_planted_fault(application: Engine, sqlite_url: URL, run:
     done = run("doctor", "--metadata", models, "--json", url=sqlite_url)
     wrong = [finding["check"] for finding in json.loads(done.output) if not finding["is_good"]]
     assert (1, [check.strip()]) == (done.code, wrong)
+
+
+@pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
+def test_what_is_outdated_is_told(sqlite_url: URL, run: Runner, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """`status` warns of 3DES and SHA-1 with the way out, `doctor` tells of them, and both tell what is left of 3DES."""
+    ring = make_ring(provisioning=Provisioning.original())
+    ring.initialize(make_engine(sqlite_url, ring), Base.metadata)
+    shown, examined = run("status", url=sqlite_url).errors, run("doctor", url=sqlite_url)
+    for word in ("disallows it for encryption after 2023", "end of 2030", "2 active keys are of 3DES"):
+        assert word in shown.replace("\n", " ")
+        assert word in examined.output.replace("\n", " ")
+    assert examined.code == 0
+    run("provision", url=sqlite_url)
+    left = "2 keys of 3DES are left, which NIST disallows for encryption after 2023; `sa-keyvault reencrypt` writes"
+    assert left in run("status", url=sqlite_url).errors.replace("\n", " ")
 
 
 @pytest.mark.parametrize("source", ["nowhere:Base", "json:Base", "json:loads", "json"])
