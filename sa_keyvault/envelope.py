@@ -153,25 +153,34 @@ class Layouts(dict[bytes, Layout]):
 
     def __missing__(self, header: bytes) -> Layout:
         prefix, size = _LOOKUP.unpack(header)
-        (decrypt, start), is_kept = self._opener(prefix)
+        if prefix[0] != FORMAT:
+            # the error of a header that is cut: whoever has the whole value says how long it is
+            msg = "another format"
+            raise struct.error(msg)
+        openers = self._openers
+        (decrypt, start), is_kept = self._opener(prefix, openers)
         end = HEADER_SIZE + size
         layout = decrypt, slice(HEADER_SIZE, start), slice(start, end), slice(end, None)
         if is_kept and len(self) < _MAX_LAYOUTS:
             self[header] = layout
+            if openers is not self._openers:
+                # cleared by another thread meanwhile: what was found may be of a key that is disabled now
+                self.pop(header, None)
         return layout
 
-    def _opener(self, prefix: bytes) -> tuple[Opener, bool]:
-        if known := self._openers.get(prefix):
+    def _opener(self, prefix: bytes, openers: dict[bytes, Opener]) -> tuple[Opener, bool]:
+        if known := openers.get(prefix):
             return known, True
         found, is_kept = self._find(prefix)
         if is_kept:
-            self._openers[prefix] = found
+            openers[prefix] = found
         return found, is_kept
 
     def clear(self) -> None:
         """Forget all of them: the state of a key has changed."""
+        # in this order, and another dict: a thread that is looking sees that what it has found is not to be kept
+        self._openers = {}
         super().clear()
-        self._openers.clear()
 
 
 def reader(

@@ -248,6 +248,23 @@ def test_refusal_keeps_no_context() -> None:
 # -- nonces ------------------------------------------------------------------------------------------------------------
 
 
+def test_what_is_found_while_all_is_forgotten_is_not_kept() -> None:
+    """An opener that one thread finds while another forgets all, because a key was disabled, is found anew (R-29)."""
+    found: list[bytes] = []
+
+    def find(prefix: bytes) -> tuple[envelope.Opener, bool]:
+        found.append(prefix)
+        if len(found) == 1:
+            layouts.clear()
+        return envelope.opener(AES_256_GCM, AES_256_GCM.cipher(_KEY)), True
+
+    layouts = envelope.Layouts(find)
+    stored = _sealed(_PLAINTEXTS[1]) + _SYMBOLS
+    for _ in range(3):
+        assert _PLAINTEXTS[1] == envelope.open_envelope(layouts, stored)
+    assert [envelope.key_prefix(_NUMBER)] * 2 == found
+
+
 def test_nonces_are_unique() -> None:
     """A value that is sealed again gets a new nonce, so its ciphertext is another one (R-13, A-52)."""
     stored = [_sealed(b"value") for _ in range(10_000)]
