@@ -8,7 +8,8 @@ KeyVaultError                         base, never raised itself
 │   ├── KeyNotFoundError              the key store has no such key; also LookupError
 │   ├── KeyRecordError                a key's record was changed, or is not this installation's
 │   ├── KeyStateError                 the key exists, its state forbids the use
-│   └── KeyStoreError                 the key store is missing, lost, foreign or out of reach
+│   └── KeyStoreError                 the key store is missing, lost or foreign
+│       └── KeyStoreUnreachableError  the database does not answer
 ├── EncryptionError                   base of what stops a write, never raised itself
 │   ├── EncodingError                 a value that the inner type, or a key, cannot carry; also ValueError
 │   ├── BindingError                  a symbol that cannot name the row
@@ -47,6 +48,7 @@ __all__ = [
     "KeyRecordError",
     "KeyStateError",
     "KeyStoreError",
+    "KeyStoreUnreachableError",
     "KeyVaultError",
     "KeyVaultWarning",
     "LegacyAlgorithmWarning",
@@ -117,7 +119,11 @@ class KeyStateError(KeyManagementError):
 
 
 class KeyStoreError(KeyManagementError):
-    """The key store is missing, lost, belongs to another installation or is out of reach."""
+    """The key store is missing, lost, or belongs to another installation."""
+
+
+class KeyStoreUnreachableError(KeyStoreError):
+    """The database does not answer, or not to the library's own connection."""
 
 
 class EncryptionError(KeyVaultError):

@@ -242,6 +242,7 @@ class KeyRing(Ring):
             return envelope
 
         try:
+            self.before_value()
             return self._run(work)
         except KeyVaultError as error:
             # the frames that it passed, and this one, would keep the plaintext in its traceback
@@ -259,8 +260,12 @@ class KeyRing(Ring):
 
         Raises:
             sa_keyvault.DecryptionError: They do not open for this column and row.
+            sa_keyvault.KeyStoreUnreachableError: What is known of the keys is older than `refresh_seconds`, and the
+                database does not answer.
         """
-        return self._require_door().open(column, key, stored)
+        door = self._require_door()
+        self.before_value()
+        return door.open(column, key, stored)
 
     def _warn_of_legacy(self, weaknesses: Iterable[str]) -> None:
         """Warn of 3DES and SHA-1, once in the life of a ring."""

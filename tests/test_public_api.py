@@ -40,6 +40,7 @@ _NAMES = [
     "KeyRing",
     "KeyStateError",
     "KeyStoreError",
+    "KeyStoreUnreachableError",
     "KeyVaultError",
     "KeyVaultWarning",
     "LegacyAlgorithmWarning",

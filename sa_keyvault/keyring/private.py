@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import greenlet_spawn
 from sqlalchemy.util.concurrency import in_greenlet
 
-from sa_keyvault.errors import KeyStoreError
+from sa_keyvault.errors import KeyStoreUnreachableError, KeyVaultError
 
 __all__ = ["PrivateConnection", "is_in_memory"]
 
@@ -63,19 +63,29 @@ class PrivateConnection:
         """Return what *work* returns, called in a transaction of a connection of its own.
 
         Raises:
-            sa_keyvault.KeyStoreError: The database does not answer.
+            sa_keyvault.KeyStoreUnreachableError: The database does not answer, or not with the key store's tables.
         """
         try:
             if self._is_async and not in_greenlet():
                 return _in_helper_thread(self._begin, work)
             return self._begin(work)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
+            problem = type(error).__name__
+        msg = f"the key store cannot be read ({problem}); see whether its tables are there, and are not locked"
+        raise KeyStoreUnreachableError(msg)
+
+    def _connect(self) -> Connection:
+        try:
+            return self._engine.connect()
+        except KeyVaultError:
+            raise
+        except Exception as error:  # noqa: BLE001 - asyncio drivers raise errors of their own here, and those of sockets
             problem = type(error).__name__
         msg = f"the key store is out of reach ({problem}); see whether the database accepts one more connection"
-        raise KeyStoreError(msg)
+        raise KeyStoreUnreachableError(msg)
 
     def _begin(self, work: Callable[[Connection], _T]) -> _T:
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             if timeout := _LOCK_TIMEOUTS.get(connection.dialect.name):
                 connection.exec_driver_sql(timeout)
                 connection.commit()

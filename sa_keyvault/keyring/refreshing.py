@@ -29,8 +29,8 @@ class Refreshing:
         return time.monotonic() >= self._deadline
 
     def begin(self) -> None:
-        """One looks now: others go on meanwhile with what is not yet too old, so that nobody waits for it."""
-        self.due_at = time.monotonic() + self._seconds / 4
+        """One looks now: others go on meanwhile, as long as what is known is not too old, so that nobody waits."""
+        self.due_at = min(time.monotonic() + self._seconds / 4, self._deadline)
 
     def end(self, begun: float) -> None:
         """What is known is what the store had at that time."""

@@ -7,7 +7,8 @@ fails, or a savepoint that is rolled back, never leaves data under a key that is
 import bisect
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,7 +23,7 @@ from sa_keyvault.errors import (
     KeyNotFoundError,
     KeyRecordError,
     KeyStoreError,
-    KeyVaultError,
+    KeyStoreUnreachableError,
     UnsupportedStatementError,
 )
 from sa_keyvault.keyring.anchor import advance_anchor, advance_anchor_or_warn
@@ -264,33 +265,53 @@ class Ring:
         if self._keys is None:
             # a statement that needs a key says so; others, such as those of create_all(), are none of the ring's
             return
+        with self._looking():
+            self._read(connection)
+
+    def before_value(self) -> None:
+        """Take up what has changed before a value is sealed or opened outside any statement."""
+        if time.monotonic() < self._refreshing.due_at and not self._unpublished:
+            return
+        if self._private is None:
+            # the one connection of a database in memory may be in a transaction; its statements look
+            return
+        with self._looking():
+            self._read_privately(self._private)
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
         self._refreshing.begin()
         try:
-            self._read(connection, self._catch_up)
-        except KeyVaultError:
-            # nobody goes on with keys that may be disabled by now
+            yield
+        except BaseException:
+            # whatever it was: nobody goes on with keys that may be disabled by now
             self._refreshing.retry()
             raise
 
-    def _read(self, connection: Connection, work: Callable[[Connection], None]) -> None:
+    def _read(self, connection: Connection) -> None:
         if self._private is None:
-            self._read_here(connection, work)
+            self._read_here(connection)
             return
         try:
-            self._private.run(work)
-        except KeyStoreError:
-            if connection.dialect.name == "sqlite":
-                # the caller's own exclusive lock keeps the private connection out
-                self._read_here(connection, work)
-            elif self._refreshing.is_overdue:
+            self._read_privately(self._private)
+        except KeyStoreUnreachableError:
+            if connection.dialect.name != "sqlite":
+                raise
+            # the caller's own exclusive lock keeps the private connection out
+            self._read_here(connection)
+
+    def _read_privately(self, private: "PrivateConnection") -> None:
+        try:
+            private.run(self._catch_up)
+        except KeyStoreUnreachableError:
+            if self._refreshing.is_overdue:
                 raise
 
-    @staticmethod
-    def _read_here(connection: Connection, work: Callable[[Connection], None]) -> None:
+    def _read_here(self, connection: Connection) -> None:
         """Read on the caller's connection, unless its transaction has changed keys and may still be rolled back."""
         state = find_state(connection)
         if state is None or not state.has_changed_keys:
-            work(connection)
+            self._catch_up(connection)
 
     def _catch_up(self, connection: Connection) -> None:
         begun = time.monotonic()

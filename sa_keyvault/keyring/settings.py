@@ -2,6 +2,7 @@
 
 import datetime
 import getpass
+import math
 import os
 import socket
 from dataclasses import dataclass
@@ -46,9 +47,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("working_keys_per_area", "usage_limit", "working_key_days", "master_key_days"):
             _require_positive(name, getattr(self, name))
-        if self.refresh_seconds < 0:
-            msg = f"refresh_seconds={self.refresh_seconds} is negative"
-            raise ConfigurationError(msg)
+        _require_seconds("refresh_seconds", self.refresh_seconds)
         if len(self.actor) > _MAX_ACTOR:
             msg = f"actor has {len(self.actor)} characters; {_MAX_ACTOR} are possible"
             raise ConfigurationError(msg)
@@ -87,6 +86,12 @@ def default_actor() -> str:
 
 def _before(days: int) -> str:
     return timestamp_of(datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days))
+
+
+def _require_seconds(name: str, value: float) -> None:
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        msg = f"{name}={value!r} must be a number of seconds, finite and not negative"
+        raise ConfigurationError(msg)
 
 
 def _require_positive(name: str, value: int | None) -> None:

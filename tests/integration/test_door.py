@@ -3,10 +3,38 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, String, Table, bindparam, insert, select, text
+from conftest import EngineMaker, RingMaker
+from sqlalchemy import (
+    URL,
+    Column,
+    Engine,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    bindparam,
+    event,
+    insert,
+    select,
+    text,
+)
 from support.leaks import marked
+from support.models import Base, Claimant, change_state
 
-from sa_keyvault import AuthenticationError, ConfigurationError, EncodingError, Encrypted, KeyRing
+from sa_keyvault import (
+    AuthenticationError,
+    ConfigurationError,
+    EncodingError,
+    Encrypted,
+    InstallationKey,
+    KeyRing,
+    KeyStateError,
+    store,
+)
+from sa_keyvault.envelope import key_number
+from sa_keyvault.keyring.usage import _FIRST_PORTION
+from sa_keyvault.states import KeyState
 
 
 @pytest.fixture
@@ -63,6 +91,55 @@ def test_wrong_use(table: Table, ring: KeyRing) -> None:
         ring.seal(table.c.id, "a", marked("x"))
     with pytest.raises(EncodingError, match="NULL"):
         ring.seal(table.c.data, "a", None)
+
+
+@pytest.mark.parametrize("state", [KeyState.DISABLED, KeyState.RETIRED])
+def test_states_reach_a_raw_pipeline(
+    url: URL, make_ring: RingMaker, make_engine: EngineMaker, installation_key: InstallationKey, state: KeyState
+) -> None:
+    """A process that has no statements, but seals and opens, notices what becomes of keys elsewhere, too (R-29)."""
+    ring, plain = make_ring(refresh_seconds=0), make_engine(url)
+    ring.initialize(make_engine(url, ring), Base.metadata)
+    stored = ring.seal(Claimant.email, 1, marked("x"))
+    with plain.begin() as connection:
+        change_state(connection, installation_key, "identities", state)
+    assert key_number(stored) != key_number(ring.seal(Claimant.email, 2, marked("y")))
+    if state is KeyState.RETIRED:
+        assert marked("x") == ring.open(Claimant.email, 1, stored)
+        return
+    with pytest.raises(KeyStateError, match="is disabled"):
+        ring.open(Claimant.email, 1, stored)
+
+
+def test_raw_pipeline_makes_one_key(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """Values that are sealed one after the other share a key, also one that the first of them has made."""
+    ring, plain = make_ring(), make_engine(url)
+    ring.initialize(make_engine(url, ring))
+    stored = [ring.seal(Claimant.email, number, marked("x")) for number in range(5)]
+    with plain.connect() as connection:
+        assert {key_number(one) for one in stored} == {record.number for record in store.working(connection)}
+    assert len({key_number(one) for one in stored}) == 1
+
+
+def test_use_of_a_failed_transaction_counts(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """What was reserved for a value whose transaction failed is spent, and written down at the next chance (R-19)."""
+    ring, plain = make_ring(), make_engine(url)
+    engine = make_engine(url, ring)
+    ring.initialize(engine, Base.metadata)
+    event.listen(engine, "do_execute", fail)
+    with pytest.raises(RuntimeError):
+        ring.seal(Claimant.email, 1, marked("x"))
+    event.remove(engine, "do_execute", fail)
+    number = key_number(ring.seal(Claimant.email, 2, marked("x")))
+    ring.initialize(engine)
+    with plain.connect() as connection:
+        assert store.usage(connection, str(number)) == _FIRST_PORTION
+
+
+def fail(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
+    """Be a database that fails when a transaction's reservations are looked at, before its commit."""
+    if statement.startswith("SELECT keyvault_usage.id"):
+        raise RuntimeError
 
 
 def test_no_stored_tail_opens_in_another_row(engine: Engine, table: Table, ring: KeyRing) -> None:

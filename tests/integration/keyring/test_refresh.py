@@ -13,7 +13,16 @@ from support.databases import ASYNC_DRIVERS, database_url
 from support.leaks import marked
 from support.models import Base, Claimant, change_state, changing, disable_in_process, envelopes, run_processes
 
-from sa_keyvault import InstallationKey, KeyNotFoundError, KeyRing, KeyStateError, KeyStoreError, store
+from sa_keyvault import (
+    InstallationKey,
+    KeyNotFoundError,
+    KeyRing,
+    KeyStateError,
+    KeyStoreError,
+    KeyStoreUnreachableError,
+    store,
+)
+from sa_keyvault.dialects import ring_of
 from sa_keyvault.envelope import key_number
 from sa_keyvault.records import new_master
 from sa_keyvault.states import KeyState
@@ -231,8 +240,19 @@ def test_reads_the_version_rarely(url: URL, ring: KeyRing, make_engine: EngineMa
     assert len(opened) == before
 
 
+def refuse(dialect: Dialect, record: Any, arguments: Any, parameters: Any) -> NoReturn:
+    """Be a database that accepts no connection more."""
+    raise dialect.loaded_dbapi.OperationalError(2003, "too many connections")
+
+
+def refuse_as_asyncio_does(dialect: Dialect, record: Any, arguments: Any, parameters: Any) -> NoReturn:
+    """Fail as a driver that lets the errors of sockets through."""
+    raise ConnectionRefusedError
+
+
 @SERVERS
-def test_out_of_reach(start: Callable[..., Engine]) -> None:
+@pytest.mark.parametrize("refuse", [refuse, refuse_as_asyncio_does])
+def test_out_of_reach(start: Callable[..., Engine], refuse: Callable[..., NoReturn]) -> None:
     """Where the state cannot be read, the old one serves until the bound, and then nothing does (R-29)."""
     quick, slow = start(), start(NEVER)
     add(quick, 1)
@@ -241,13 +261,43 @@ def test_out_of_reach(start: Callable[..., Engine]) -> None:
         for engine in (quick, slow):
             event.listen(engine, "do_connect", refuse)
         assert two.execute(select(Claimant.email)).scalar() == EMAIL
-        with pytest.raises(KeyStoreError, match="out of reach"):
+        with pytest.raises(KeyStoreUnreachableError, match="out of reach"):
             one.execute(select(Claimant.email))
 
 
-def refuse(dialect: Dialect, record: Any, arguments: Any, parameters: Any) -> NoReturn:
-    """Be a database that accepts no connection more."""
-    raise dialect.loaded_dbapi.OperationalError(2003, "too many connections")
+def test_interrupted_while_it_looks(
+    start: Callable[..., Engine], plain: Engine, installation_key: InstallationKey
+) -> None:
+    """A statement that is interrupted while it looks leaves it to the next one to look (R-29)."""
+    engine = start(NEVER)
+    with engine.connect() as connection:
+        add(start(), 1)
+        change(plain, installation_key, "identities", KeyState.DISABLED)
+
+        def interrupt(dialect: Dialect, record: Any, arguments: Any, parameters: Any) -> NoReturn:
+            raise KeyboardInterrupt
+
+        event.listen(engine, "do_connect", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            connection.execute(select(Claimant.email))
+        event.remove(engine, "do_connect", interrupt)
+        with pytest.raises(KeyStateError, match="is disabled"):
+            connection.execute(select(Claimant.email)).all()
+
+
+@SERVERS
+def test_another_store_is_no_outage(start: Callable[..., Engine], plain: Engine) -> None:
+    """A store that went back is refused at the next look, and not only after the bound (A-44)."""
+    engine = start(NEVER)
+    assert emails(engine) == []
+    with plain.begin() as connection:
+        connection.execute(update(store.tables.tables["keyvault_store"]).values(version=0))
+    with engine.connect() as connection:
+        connection.execute(select(Claimant.email))
+        # as if half of the time were over
+        ring_of(engine.dialect)._refreshing.retry()
+        with pytest.raises(KeyStoreError, match="went back from version"):
+            connection.execute(select(Claimant.email))
 
 
 # -- keys that are missed ----------------------------------------------------------------------------------------------
