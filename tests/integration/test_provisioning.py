@@ -170,6 +170,21 @@ def test_every_changed_envelope_is_refused(ready: Engine, plain: Engine, ring: K
             ring.open(Claimant.email, 1, forged)
 
 
+def test_every_changed_body_is_one_error(ready: Engine, plain: Engine, ring: KeyRing) -> None:
+    """Whatever bit is flipped behind the header, class and text are the same, of every suite: no oracle (R-7, A-79).
+
+    The text has the size of what is stored, which is known to whoever can change it.
+    """
+    stored, failures = first_envelope(plain), set()
+    for forged in bits_of(stored[9:]):
+        with pytest.raises(KeyVaultError) as caught:
+            ring.open(Claimant.email, 1, stored[:9] + forged)
+        failures.add((type(caught.value), str(caught.value)))
+    size = len(stored) + len(":1")
+    expected = f"claimant.email: {size} stored bytes do not open with their key for their row"
+    assert {(AuthenticationError, expected)} == failures
+
+
 def test_changed_envelopes_are_refused_in_the_database(ready: Engine, plain: Engine) -> None:
     """The same through the database: forgeries of each part are refused by the SELECT (R-20)."""
     stored = first_envelope(plain)
