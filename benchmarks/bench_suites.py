@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import product
@@ -28,35 +28,43 @@ DEFAULT = "master aes, working aes, sha256"
 _CIPHERS: tuple[Literal["aes", "3des"], ...] = ("aes", "3des")
 _HASHES: tuple[Literal["sha256", "sha1"], ...] = ("sha256", "sha1")
 _COUNT = 2_000
-_PLAINTEXTS = [secret_text(number).encode() for number in range(_COUNT)]
+_SIZES = {"26 B": 26, "1 KiB": 1024}
 _SYMBOLS = [b":%d" % number for number in range(_COUNT)]
 
 
 def bench_suites(folder: Path, scale: Scale) -> Iterator[Figure]:
     """Compare an envelope of each suite with the bare cipher, and the start of a ring in each provisioning."""
     suites = (AES_256_GCM, TRIPLE_DES_SHA256, TRIPLE_DES_SHA1)
-    sealing = {LIMIT: _bare_encrypt(), **{suite.name: _seal(suite) for suite in suites}}
-    opening = {LIMIT: _bare_decrypt(), **{suite.name: _open(suite) for suite in suites}}
-    for work, peers in (("open 26 B", opening), ("seal 26 B", sealing)):
-        found = race(peers, items=_COUNT, rounds=scale.rounds)
-        yield from figures_of(found, "suites", work, "", LIMIT)
+    for name, size in _SIZES.items():
+        plaintexts = _plaintexts(size)
+        opening = {LIMIT: _bare_decrypt(plaintexts), **{suite.name: _open(suite, plaintexts) for suite in suites}}
+        sealing = {LIMIT: _bare_encrypt(plaintexts), **{suite.name: _seal(suite, plaintexts) for suite in suites}}
+        for work, peers in ((f"open {name}", opening), (f"seal {name}", sealing)):
+            found = race(peers, items=_COUNT, rounds=scale.rounds)
+            yield from figures_of(found, "suites", work, "", LIMIT)
     yield from _starts(folder, scale)
 
 
-def _bare_encrypt() -> Peer:
+def _plaintexts(size: int) -> list[bytes]:
+    """Return addresses, each of which is repeated up to that many bytes."""
+    addresses = [secret_text(number).encode() for number in range(_COUNT)]
+    return [(address * (size // len(address) + 1))[:size] for address in addresses]
+
+
+def _bare_encrypt(plaintexts: Sequence[bytes]) -> Peer:
     encrypt, urandom = AESGCM(os.urandom(32)).encrypt, os.urandom
 
     def work() -> None:
-        for plaintext in _PLAINTEXTS:
+        for plaintext in plaintexts:
             encrypt(urandom(12), plaintext, None)
 
     return calls(work)
 
 
-def _bare_decrypt() -> Peer:
+def _bare_decrypt(plaintexts: Sequence[bytes]) -> Peer:
     cipher = AESGCM(os.urandom(32))
-    nonces = [os.urandom(12) for _ in _PLAINTEXTS]
-    sealed = [(nonce, cipher.encrypt(nonce, text, None)) for nonce, text in zip(nonces, _PLAINTEXTS, strict=True)]
+    nonces = [os.urandom(12) for _ in plaintexts]
+    sealed = [(nonce, cipher.encrypt(nonce, text, None)) for nonce, text in zip(nonces, plaintexts, strict=True)]
     decrypt = cipher.decrypt
 
     def work() -> None:
@@ -66,15 +74,15 @@ def _bare_decrypt() -> Peer:
     return calls(work)
 
 
-def _seal(suite: Suite) -> Peer:
+def _seal(suite: Suite, plaintexts: Sequence[bytes]) -> Peer:
     seal = sealer(1, suite, suite.cipher(random_secret(suite.key_size)))
-    return calls(lambda: seal(_PLAINTEXTS, _SYMBOLS))
+    return calls(lambda: seal(plaintexts, _SYMBOLS))
 
 
-def _open(suite: Suite) -> Peer:
+def _open(suite: Suite, plaintexts: Sequence[bytes]) -> Peer:
     cipher = suite.cipher(random_secret(suite.key_size))
     seal, found = sealer(1, suite, cipher), (opener(suite, cipher), True)
-    stored = [envelope + row for envelope, row in zip(seal(_PLAINTEXTS, _SYMBOLS), _SYMBOLS, strict=True)]
+    stored = [envelope + row for envelope, row in zip(seal(plaintexts, _SYMBOLS), _SYMBOLS, strict=True)]
     read = reader(Layouts(lambda _: found), bytes.decode, lambda error, _: error)
 
     def work() -> None:

@@ -1,6 +1,7 @@
 """FIPS: what is refused at configuration time, and what works where a FIPS provider is active."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,15 +11,20 @@ from pathlib import Path
 import pytest
 from conftest import EngineMaker, RingMaker
 from sqlalchemy import URL
-from support.models import Base
+from sqlalchemy.orm import Session
+from support.leaks import marked
+from support.models import Base, Claimant
 
 from sa_keyvault import ConfigurationError, InstallationKey, Provisioning, new_passphrase
+from sa_keyvault.administration import provision
 from sa_keyvault.installation import SoftwareInstallationKey
 from sa_keyvault.suites import Aes256Gcm
 
 pytestmark = pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
 
 Script = Callable[..., str]
+
+EMAIL = marked("ada@example.org")
 
 
 @pytest.fixture
@@ -88,7 +94,7 @@ def test_unknown_mode(make_ring: RingMaker, fips: object) -> None:
 
 # -- with a provider ---------------------------------------------------------------------------------------------------
 
-WRITE_AND_READ = """
+MODEL = """
 from sqlalchemy import String, create_engine, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 class Base(DeclarativeBase): ...
@@ -96,6 +102,8 @@ class Claimant(Base):
     __tablename__ = "claimant"
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(Encrypted(String(254), area="identities"))
+"""
+WRITE_AND_READ = f"""{MODEL}
 ring = KeyRing(key, fips="require")
 engine = create_engine("sqlite://", plugins=["keyvault"], keyring=ring)
 ring.initialize(engine, Base.metadata)
@@ -146,6 +154,40 @@ except ConfigurationError as error:
     found = in_fips_mode(script)
     assert found.startswith("FIPS is required, and ")
     assert "is a key of 3des-cbc-hmac-sha256, which is not approved; leave it with `sa-keyvault provision`" in found
+
+
+def test_values_under_retired_triple_des_keys_are_refused(
+    in_fips_mode: Script, sqlite_url: URL, make_ring: RingMaker, make_engine: EngineMaker
+) -> None:
+    """Behind `provision`, a store starts; values under 3DES keys are refused with the way out, others open (R-4)."""
+    former, ring = make_ring(provisioning=Provisioning(working="3des")), make_ring()
+    first = make_engine(sqlite_url, former)
+    former.initialize(first, Base.metadata)
+    Base.metadata.create_all(first)
+    with Session(first) as session, session.begin():
+        session.add(Claimant(id=1, email=EMAIL))
+    second = make_engine(sqlite_url, ring)
+    with second.begin() as connection:
+        provision(connection, ring)
+    ring.initialize(second, Base.metadata)
+    with Session(second) as session, session.begin():
+        session.add(Claimant(id=2, email=EMAIL))
+    script = f"""{MODEL}
+ring = KeyRing(key, fips="require")
+engine = create_engine({str(sqlite_url)!r}, plugins=["keyvault"], keyring=ring)
+ring.initialize(engine, Base.metadata)
+for number in 1, 2:
+    try:
+        with Session(engine) as session:
+            print(session.scalar(select(Claimant.email).where(Claimant.id == number)))
+    except ConfigurationError as error:
+        print(error)
+"""
+    refusal = (
+        "claimant.email: FIPS is required, and working key N of area 'identities' is a key of 3des-cbc-hmac-sha256, "
+        "which is not approved; leave it with `sa-keyvault provision` and re-encrypt its values first\n"
+    )
+    assert refusal + f"{EMAIL}\n" == re.sub(r"key \d+ of", "key N of", in_fips_mode(script))
 
 
 def test_key_that_turns_up_later_is_refused(in_fips_mode: Script) -> None:

@@ -1,6 +1,7 @@
 """Each of the eight provisionings through the whole stack on each database: written, read, forged, counted."""
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import EngineMaker, RingMaker
+from cryptography.hazmat.primitives.hashes import SHA256
 from sqlalchemy import URL, Engine, Table, create_engine, insert, select, text, true, update
 from sqlalchemy.orm import Session
 from support.leaks import marked
@@ -28,9 +30,17 @@ from sa_keyvault import (
     Provisioning,
     store,
 )
+from sa_keyvault.administration import rotate_master
 from sa_keyvault.envelope import key_number
 from sa_keyvault.secret import Secret
-from sa_keyvault.suites import AES_256_GCM, TRIPLE_DES_SHA1, TRIPLE_DES_SHA256, Aes256Gcm, Cipher
+from sa_keyvault.suites import (
+    AES_256_GCM,
+    TRIPLE_DES_SHA1,
+    TRIPLE_DES_SHA256,
+    Aes256Gcm,
+    Cipher,
+    TripleDesCbcHmac,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
 
@@ -168,6 +178,21 @@ def test_every_changed_envelope_is_refused(ready: Engine, plain: Engine, ring: K
     for forged in (*bits_of(stored), *cuts, stored + b"\0", stored + bytes(8), stored + stored):
         with pytest.raises(KeyVaultError):
             ring.open(Claimant.email, 1, forged)
+
+
+def test_every_changed_body_is_one_error(ready: Engine, plain: Engine, ring: KeyRing) -> None:
+    """Whatever bit is flipped behind the header, class and text are the same, of every suite: no oracle (R-7, A-79).
+
+    The text has the size of what is stored, which is known to whoever can change it.
+    """
+    stored, failures = first_envelope(plain), set()
+    for forged in bits_of(stored[9:]):
+        with pytest.raises(KeyVaultError) as caught:
+            ring.open(Claimant.email, 1, stored[:9] + forged)
+        failures.add((type(caught.value), str(caught.value)))
+    size = len(stored) + len(":1")
+    expected = f"claimant.email: {size} stored bytes do not open with their key for their row"
+    assert {(AuthenticationError, expected)} == failures
 
 
 def test_changed_envelopes_are_refused_in_the_database(ready: Engine, plain: Engine) -> None:
@@ -379,6 +404,28 @@ def test_worn_master_key_wraps_nothing(url: URL, make_ring: RingMaker, make_engi
     ring.initialize(engine, Base.metadata)
     add(engine, 5, 1)
     assert len(emails(engine)) == 5
+
+
+def test_blocks_of_a_3des_master_are_counted(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A 3DES master key wraps within half of its blocks, and at half of these is followed by one of its lineage (R-6).
+
+    Of 200 blocks the library uses 100, so a successor comes at 50, at the next start; a key of 32 bytes takes 5.
+    """
+    suite = TripleDesCbcHmac("small-3des", SHA256(), usage_limit=200)
+    bare, found = make_engine(url), []
+    for keys in (4, 4, 5, 5):
+        provisioning = Provisioning(master="small-3des", suites=(suite,))
+        ring = make_ring(provisioning=provisioning, working_keys_per_area=keys)
+        ring.initialize(make_engine(url, ring), Base.metadata)
+        with bare.connect() as connection:
+            wraps = Counter(record.master_id for record in store.working(connection))
+            lineages = {master.id: master.lineage for master in store.masters(connection)}
+            used = {id_: store.usage(connection, id_) for id_ in lineages}
+        assert {id_: suite.usage(32) * wraps[id_] for id_ in lineages} == used
+        found.append((sorted(used.values()), len(set(lineages.values()))))
+    assert found == [([40], 1), ([40], 1), ([50], 1), ([0, 50], 1)]
+    with bare.begin() as connection, pytest.raises(KeyStateError, match="small-3des may not wrap 10 more working keys"):
+        rotate_master(connection, ring, next(iter(wraps)))
 
 
 # -- warnings ----------------------------------------------------------------------------------------------------------

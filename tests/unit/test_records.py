@@ -2,12 +2,17 @@
 
 import dataclasses
 import datetime
+import hmac
 import re
 import secrets
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.modes import CBC
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,11 +22,23 @@ from sa_keyvault.errors import KeyRecordError, KeyStateError
 from sa_keyvault.records import MasterRecord, MasterSecret, WorkingRecord
 from sa_keyvault.secret import Secret
 from sa_keyvault.states import KeyState
-from sa_keyvault.suites import AES_256_GCM, Aes256Gcm, Suite, random_secret
+from sa_keyvault.suites import (
+    AES_256_GCM,
+    TRIPLE_DES_SHA1,
+    TRIPLE_DES_SHA256,
+    Aes256Gcm,
+    Suite,
+    TripleDesCbcHmac,
+    random_secret,
+)
 
 _STORE = "0123456789abcdef" * 2
 _MASTER, _SECRET = records.new_master(_STORE, AES_256_GCM)
 _WORKING = records.new_working(_MASTER, _SECRET, "identities", AES_256_GCM)
+
+# all that a key can be wrapped by, and be a key of
+_SUITES = (AES_256_GCM, TRIPLE_DES_SHA256, TRIPLE_DES_SHA1)
+_BY_SUITE = pytest.mark.parametrize("suite", _SUITES, ids=lambda suite: suite.name)
 
 _MASTER_FIELDS = [field.name for field in dataclasses.fields(MasterRecord)]
 _WORKING_FIELDS = [field.name for field in dataclasses.fields(WorkingRecord)]
@@ -216,11 +233,40 @@ def test_swapped_wraps_are_refused() -> None:
             records.unwrap_working(record, _SECRET)
 
 
-@pytest.mark.parametrize("size", [*range(61 - 1)])
-def test_cut_wrap_is_refused(size: int) -> None:
-    """No part of a wrapped secret is accepted (R-24, A-14)."""
-    with pytest.raises(KeyRecordError):
-        records.unwrap_working(replace(_WORKING, wrapped=_WORKING.wrapped[:size]), _SECRET)
+def _refusals(suite: Suite, forge: Callable[[bytes], Iterable[bytes]]) -> set[str]:
+    """Return what is said of the forgeries of a wrap under a master key of *suite*, none of which unwraps."""
+    master, secret = records.new_master(_STORE, suite)
+    record = records.new_working(master, secret, "identities", AES_256_GCM)
+    assert suite.body_size(AES_256_GCM.key_size) == len(record.wrapped)
+    texts = set()
+    for forged in forge(record.wrapped):
+        with pytest.raises(KeyRecordError) as caught:
+            records.unwrap_working(replace(record, wrapped=forged), secret)
+        texts.add(str(caught.value).replace(str(record.number), "N"))
+    return texts
+
+
+_CHANGED = (
+    "the record of working key N of area 'identities' was changed outside the library; "
+    "restore it from a backup of the key store"
+)
+
+
+@_BY_SUITE
+def test_cut_wrap_is_refused(suite: Suite) -> None:
+    """No part of a wrapped secret is accepted, whatever has wrapped it, and all fail alike (R-24, A-14, A-79)."""
+    assert {_CHANGED} == _refusals(suite, lambda whole: [whole[:size] for size in range(len(whole))])
+
+
+@_BY_SUITE
+def test_wrap_with_a_flipped_bit_is_refused(suite: Suite) -> None:
+    """Every bit of a wrapped secret counts, whatever has wrapped it, and all fail alike (R-20, A-13, A-79)."""
+
+    def flipped(whole: bytes) -> list[bytes]:
+        number = int.from_bytes(whole, "big")
+        return [(number ^ 1 << bit).to_bytes(len(whole), "big") for bit in range(8 * len(whole))]
+
+    assert {_CHANGED} == _refusals(suite, flipped)
 
 
 def test_another_master_key_unwraps_nothing() -> None:
@@ -269,13 +315,32 @@ def _data_key(
     return records.data_key(records._wrapped(record, master, secret), suite, master, binding).expose()
 
 
-def test_data_key_is_derived_as_documented() -> None:
-    """A data key is HKDF of the working secret, with the binding key as salt and all that it is bound to as info."""
-    secret = records.unwrap_working(_WORKING, _SECRET)
-    purpose = (b"sa_keyvault/data-key/1", b"aes-256-gcm", b"identities", str(_WORKING.number).encode())
+def _derived(working: WorkingRecord, suite: Suite) -> bytes:
+    """Return the data key of *working* as it is documented."""
+    secret = records.unwrap_working(working, _SECRET)
+    purpose = (b"sa_keyvault/data-key/1", suite.name.encode(), b"identities", str(working.number).encode())
     purpose = (*purpose, bytes(_BINDING.label), b"2", b"colon")
-    expected = suites.derive(secret, salt=_SECRET.binding, purpose=purpose, size=32)
-    assert expected.expose() == records.data_key(_WORKING, AES_256_GCM, _SECRET, _BINDING).expose()
+    return suites.derive(secret, salt=_SECRET.binding, purpose=purpose, size=suite.key_size).expose()
+
+
+@_BY_SUITE
+def test_data_key_is_derived_as_documented(suite: Suite) -> None:
+    """A data key is HKDF of the working secret, with the binding key as salt and all that it is bound to as info."""
+    size = {"aes-256-gcm": 32, "3des-cbc-hmac-sha256": 56, "3des-cbc-hmac-sha1": 44}[suite.name]
+    working = records.new_working(_MASTER, _SECRET, "identities", suite)
+    found = records.data_key(working, suite, _SECRET, _BINDING).expose()
+    assert (_derived(working, suite), size) == (found, len(found))
+
+
+@pytest.mark.parametrize("suite", _SUITES[1:], ids=lambda suite: suite.name)
+def test_both_keys_of_3des_are_one_derivation(suite: TripleDesCbcHmac) -> None:
+    """A data key of 3DES is one derivation: its first 24 bytes encrypt, the rest is the key of the HMAC (R-7)."""
+    working, iv, aad = records.new_working(_MASTER, _SECRET, "identities", suite), bytes(range(8)), b":12345"
+    derived = _derived(working, suite)
+    sealed = suite.cipher(records.data_key(working, suite, _SECRET, _BINDING)).seal(iv, b"secret!", aad)
+    ciphertext = Cipher(TripleDES(derived[:24]), CBC(iv)).encryptor().update(b"secret!\x01")
+    message = aad + iv + ciphertext + (8 * len(aad)).to_bytes(8, "big")
+    assert ciphertext + hmac.digest(derived[24:], message, suite.algorithm.name) == sealed
 
 
 def test_data_key_changes_with_what_it_is_bound_to() -> None:

@@ -1,20 +1,26 @@
 """Transcripts of `sa-keyvault provision`."""
 
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import EngineMaker, RingMaker
-from sqlalchemy import URL, select
+from sqlalchemy import URL, Engine, select
 from sqlalchemy.orm import Session
 from support.command import KeyFiles, Runner
+from support.databases import SYNC_DRIVERS, database_url
 from support.leaks import marked
-from support.models import Base, Claimant
+from support.models import Base, Claimant, envelopes
 
-from sa_keyvault import KeyRing, Provisioning
+from sa_keyvault import KeyRing, LegacyAlgorithmWarning, Provisioning, store
+from sa_keyvault.envelope import key_number
+from sa_keyvault.states import KeyState
+from sa_keyvault.suites import AES_256_GCM, LEGACY_SUITES
 
 pytestmark = pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
 
-EMAIL = marked("ada@example.org")
+EMAIL, MODEL = marked("ada@example.org"), marked("voice").encode()
 MOVED = """\
 provisioned: master keys aes, working keys aes, hash sha256
   1 master keys signed anew
@@ -38,7 +44,7 @@ def original(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> KeyRin
     ring.initialize(engine, Base.metadata)
     Base.metadata.create_all(engine)
     with Session(engine) as session, session.begin():
-        session.add(Claimant(id=1, email=EMAIL))
+        session.add(Claimant(id=1, email=EMAIL, voice_model=MODEL))
     return ring
 
 
@@ -56,6 +62,54 @@ def test_original_to_default(
         assert list(session.scalars(select(Claimant.email))) == [EMAIL]
 
 
+@pytest.mark.alone
+@pytest.mark.parametrize("url", SYNC_DRIVERS, indirect=True)
+def test_original_is_left_for_good(
+    url: URL, original: KeyRing, run: Runner, make_ring: RingMaker, make_engine: EngineMaker
+) -> None:
+    """Three commands lead from the original to its end: nothing of 3DES or SHA-1 is left, and no value is lost (R-30).
+
+    A server of the default writes in the middle of it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run("provision", url=url).output == MOVED
+        with pytest.warns(LegacyAlgorithmWarning, match=r"^2 keys of 3DES are left, .*`sa-keyvault working remove`"):
+            add(make_ring(), url, 2, make_engine)
+        done = run("reencrypt", "--metadata", "support.models:Base", url=url)
+        assert (done.code, done.output.splitlines()[-1]) == (0, "1 rows written, none is left")
+        bare = make_engine(url)
+        with bare.connect() as connection:
+            former = [str(record.number) for record in store.working(connection) if record.suite in LEGACY_SUITES]
+        for number in former:
+            done = run("working", "remove", number, "--yes", "--removal-hours", "0", "--refresh-seconds", "0", url=url)
+            assert (done.code, done.output, done.errors) == (0, f"working key {number} is removed\n", "")
+        assert values(add(make_ring(), url, 3, make_engine)) == [(EMAIL, MODEL)] * 3
+    with bare.connect() as connection:
+        suites = {record.number: record.suite for record in store.working(connection)}
+        stored = [*envelopes(connection), *envelopes(connection, Claimant.voice_model)]
+        keys = [*store.masters(connection), *store.working(connection)]
+        signed = [*store.wraps(connection), *store.installations(connection).values()]
+    assert [AES_256_GCM.name] * 6 == [suites[key_number(one)] for one in stored]
+    assert [key.state for key in keys if key.suite in LEGACY_SUITES] == [KeyState.REMOVED] * 2
+    assert [one.algorithm for one in signed if one.algorithm.endswith("sha1")] == []
+
+
+def add(ring: KeyRing, url: URL, number: int, make_engine: EngineMaker) -> Engine:
+    """Start a server, and insert a row."""
+    engine = make_engine(url, ring)
+    ring.initialize(engine, Base.metadata)
+    with Session(engine) as session, session.begin():
+        session.add(Claimant(id=number, email=EMAIL, voice_model=MODEL))
+    return engine
+
+
+def values(engine: Engine) -> list[tuple[str, bytes | None]]:
+    """Return what a server reads."""
+    with Session(engine) as session:
+        return [tuple(row) for row in session.execute(select(Claimant.email, Claimant.voice_model))]
+
+
 def test_to_triple_des(sqlite_url: URL, original: KeyRing, run: Runner) -> None:
     """What leads to 3DES and SHA-1 warns of both, and does it."""
     done = run("provision", "--master", "3des", "--working", "3des", "--hash", "sha1", url=sqlite_url)
@@ -67,9 +121,9 @@ def test_to_triple_des(sqlite_url: URL, original: KeyRing, run: Runner) -> None:
 
 
 @pytest.fixture
-def url(request: pytest.FixtureRequest, sqlite_url: URL) -> URL:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
     """An SQLite file, unless a test asks for more."""
-    return sqlite_url
+    yield from database_url(getattr(request, "param", "sqlite"), tmp_path)
 
 
 def test_no_store(sqlite_url: URL, run: Runner) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,32 @@ def test_limit_over_processes(
     # processes that reserve at the same instant do not see each other: that is what the other half is for
     assert max(sealed(plain).values()) <= 3 * LIMIT
     assert emails(limited) == [EMAIL] * 90
+
+
+def add_in_process(url: URL, key_file: Path, passphrase: bytes, barrier: Barrier, first: int) -> None:
+    """Insert 50 rows in one statement, together with other processes."""
+    ring = KeyRing(InstallationKey.from_file(key_file, passphrase), usage_limit=LIMIT)
+    engine = create_engine(url, plugins=["keyvault"], keyring=ring)
+    ring.initialize(engine, Base.metadata)
+    barrier.wait()
+    add(engine, 50, first)
+    engine.dispose()
+
+
+def test_bulk_inserts_over_the_limit_in_processes(
+    url: URL, plain: Engine, installation_key: InstallationKey, tmp_path: Path, limited: Engine
+) -> None:
+    """Two processes cross the limit in the middle of a bulk insert: others follow, all opens (R-6, R-37, A-42)."""
+    assert run_processes(add_in_process, url, installation_key, tmp_path, [(1,), (101,)]) == [0, 0]
+    used = sealed(plain)
+    # both may spend the first key, which alone they share: processes that reserve at the same instant do not see
+    # each other
+    assert (used.total(), max(used.values()) <= 2 * LIMIT, len(used) >= 5) == (100, True, True)
+    assert sum(count > LIMIT for count in used.values()) <= 1
+    add(limited, 50, 201)
+    later = sealed(plain) - used
+    assert (sorted(later.values()), later.keys() & used.keys()) == ([10, 20, 20], set())
+    assert emails(limited) == [EMAIL] * 150
 
 
 def test_values_are_spread_over_a_set(url: URL, plain: Engine, make_ring: RingMaker, make_engine: EngineMaker) -> None:

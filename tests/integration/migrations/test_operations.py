@@ -27,8 +27,10 @@ from sqlalchemy_utils.types.encrypted.encrypted_type import AesGcmEngine
 from support.leaks import marked
 from support.migrations import Migrations
 
-from sa_keyvault import ConfigurationError, Encrypted, KeyStateError, KeyVaultError, store
+from sa_keyvault import ConfigurationError, Encrypted, KeyStateError, KeyVaultError, Provisioning, store
 from sa_keyvault.administration import count_values, rotate_area
+from sa_keyvault.envelope import key_number
+from sa_keyvault.suites import TRIPLE_DES_SHA1
 
 _SSN = marked("078-05-1120")
 _ENCRYPT = 'op.encrypt_column("people", "ssn", sa.String(40), area="identities", existing_type=sa.String(40))'
@@ -76,6 +78,29 @@ def test_encrypts_without_models(filled: Engine, migrations: Migrations, read: A
     migrations.write(f"op.create_keyvault()\n    {_ENCRYPT}", f"{_DECRYPT}\n    op.drop_keyvault()")
     migrations.upgrade()
     assert read(_encrypted()) == [_SSN] * 3
+    migrations.downgrade()
+    with filled.connect() as connection:
+        assert connection.execute(select(_people(String(40)).c.ssn)).scalars().all() == [_SSN] * 3
+
+
+@pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
+def test_under_the_original(
+    url: URL, filled: Engine, migrations: Migrations, make_engine: EngineMaker, make_ring: RingMaker
+) -> None:
+    """Where the key store is provisioned as the original, a script encrypts under its 3DES keys, and decrypts again."""
+    ring, table = make_ring(provisioning=Provisioning.original()), _encrypted()
+    engine = make_engine(url, ring)
+    ring.initialize(engine, table.metadata)
+    migrations.write(_ENCRYPT, _DECRYPT)
+    migrations.upgrade()
+    with engine.connect() as connection:
+        assert connection.execute(select(table.c.ssn)).scalars().all() == [_SSN] * 3
+    with filled.connect() as connection:
+        suites = {record.number: record.suite for record in store.working(connection)}
+        stored = connection.execute(select(type_coerce(table.c.ssn, LargeBinary))).scalars().all()
+        signed = [*store.wraps(connection), *store.installations(connection).values()]
+    assert [TRIPLE_DES_SHA1.name] * 3 == [suites[key_number(bytes(value))] for value in stored]
+    assert [one.algorithm for one in signed if not one.algorithm.endswith("sha1")] == []
     migrations.downgrade()
     with filled.connect() as connection:
         assert connection.execute(select(_people(String(40)).c.ssn)).scalars().all() == [_SSN] * 3

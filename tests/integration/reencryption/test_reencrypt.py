@@ -9,11 +9,24 @@ from typing import Any
 import pytest
 from conftest import EngineMaker, RingMaker
 from sqlalchemy import URL, Column, Engine, Integer, MetaData, Table, and_, insert, select, update
-from support.jobs import CLAIMANTS, claimant, job_parts, kinds, open_values, raw_values, rotate
+from support.jobs import (
+    CLAIMANTS,
+    add_claimants,
+    all_done,
+    claimant,
+    job_parts,
+    kinds,
+    open_values,
+    raw_values,
+    rotate,
+)
 from support.keys import KEYS, KeyCase, key_table
 from support.leaks import marked
+from support.models import Base
 
-from sa_keyvault import ConfigurationError, Encrypted, KeyRing
+from sa_keyvault import ConfigurationError, Encrypted, KeyRing, Provisioning, store
+from sa_keyvault.administration import provision
+from sa_keyvault.envelope import key_number
 from sa_keyvault.reencryption import Pace, examine, reencrypt, reencrypting
 
 ALL = [claimant(number) for number in range(1, 101)]
@@ -120,6 +133,34 @@ def test_in_the_callers_transaction(rotated: Engine, plain: Engine) -> None:
         assert reencrypt(connection, CLAIMANTS).is_finished
     with plain.connect() as connection:
         assert {"active"} == kinds(connection, CLAIMANTS, "email")
+
+
+@pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
+@pytest.mark.parametrize("following", [Provisioning.original(), Provisioning.default()], ids=["original", "default"])
+def test_values_of_the_original(
+    url: URL, make_ring: RingMaker, make_engine: EngineMaker, plain: Engine, following: Provisioning
+) -> None:
+    """Values under the original's 3DES keys move to new ones of 3DES, and to AES behind a change of provisioning."""
+    former, ring = (make_ring(refresh_seconds=0, provisioning=one) for one in (Provisioning.original(), following))
+    first = make_engine(url, former)
+    former.initialize(first, Base.metadata)
+    Base.metadata.create_all(first)
+    add_claimants(first, range(1, 101))
+    if following == Provisioning.original():
+        rotate(plain, ring, "identities", "models")
+    else:
+        with plain.begin() as connection:
+            provision(connection, ring)
+    engine = make_engine(url, ring)
+    ring.initialize(engine, Base.metadata)
+    with plain.connect() as connection:
+        assert [{"retired"}, {"retired", "null"}] == [kinds(connection, CLAIMANTS, name) for name in NAMES]
+    report = reencrypt(engine, CLAIMANTS)
+    assert (report.rows, report.is_finished, all_done(engine)) == (100, True, True)
+    with plain.connect() as connection:
+        suites = {record.number: record.suite for record in store.working(connection)}
+        stored = [*raw_values(connection, CLAIMANTS, "email"), *raw_values(connection, CLAIMANTS, "voice_model")]
+    assert {following.working_suite.name} == {suites[key_number(value)] for value in stored if value is not None}
 
 
 # -- primary keys ------------------------------------------------------------------------------------------------------

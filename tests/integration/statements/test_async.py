@@ -6,20 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, insert, select, update
+from conftest import RingMaker
+from sqlalchemy import URL, LargeBinary, insert, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import joinedload
 from support.databases import ASYNC_DRIVERS, database_url
 from support.leaks import marked
 from support.zoo import Base, Company, Employee, Engineer
 
-from sa_keyvault import DecryptionError, KeyRing
+from sa_keyvault import DecryptionError, KeyRing, Provisioning, store
+from sa_keyvault.envelope import key_number
+from sa_keyvault.suites import TRIPLE_DES_SHA1
 
 
 @pytest.fixture(params=ASYNC_DRIVERS)
 def async_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
     """An empty database for each asynchronous driver."""
     yield from database_url(request.param, tmp_path)
+
+
+@pytest.fixture
+def ring(request: pytest.FixtureRequest, make_ring: RingMaker) -> KeyRing:
+    """A key ring with default settings, unless a test asks for another provisioning."""
+    return make_ring(provisioning=getattr(request, "param", None))
 
 
 @pytest.fixture
@@ -56,6 +65,31 @@ def test_write_and_read(run: Any) -> None:
             await session.commit()
             await session.refresh(company)
             assert company.name == marked("changed")
+
+    run(test)
+
+
+@pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
+@pytest.mark.parametrize("ring", [Provisioning.original()], ids=["original"], indirect=True)
+def test_under_the_original(run: Any) -> None:
+    """Values are written, updated and read under the original's 3DES keys."""
+
+    async def test(engine: AsyncEngine) -> None:
+        table = Company.__table__
+        async with AsyncSession(engine, expire_on_commit=False) as session:
+            companies = [Company(name=marked(str(n))) for n in range(3)]
+            session.add_all(companies)
+            await session.commit()
+            companies[2].name = marked("changed")
+            await session.commit()
+        async with AsyncSession(engine) as session:
+            found = (await session.scalars(select(Company.name).order_by(Company.id))).all()
+        assert found == [marked("0"), marked("1"), marked("changed")]
+        async with engine.connect() as connection:
+            working = await connection.run_sync(store.working)
+            stored = (await connection.scalars(select(type_coerce(table.c.name, LargeBinary)))).all()
+        suites = {record.number: record.suite for record in working}
+        assert [TRIPLE_DES_SHA1.name] * 3 == [suites[key_number(bytes(value))] for value in stored]
 
     run(test)
 

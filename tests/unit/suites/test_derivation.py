@@ -40,7 +40,9 @@ def test_random_secret_fails_with_the_generator(monkeypatch: pytest.MonkeyPatch)
 # -- HKDF --------------------------------------------------------------------------------------------------------------
 
 
-_HKDF = [(group, test) for group, test in wycheproof("Protocol", "hkdf_sha256") if not test["info"]]
+_ALL_HKDF = list(wycheproof("Protocol", "hkdf_sha256"))
+_HKDF = [(group, test) for group, test in _ALL_HKDF if not test["info"]]
+_HKDF_WITH_INFO = [(group, test) for group, test in _ALL_HKDF if test["info"] and test["result"] == "valid"]
 
 
 @pytest.mark.parametrize(("_", "vector"), _HKDF, ids=case_id)
@@ -72,6 +74,15 @@ def test_hkdf_of_the_test_is_right() -> None:
     expected = "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"
     info, salt = bytes(range(0xF0, 0xFA)), bytes(range(13))
     assert expected == _hkdf(b"\x0b" * 22, salt, info, 42).hex()
+
+
+@pytest.mark.parametrize(("_", "vector"), _HKDF_WITH_INFO, ids=case_id)
+def test_hkdf_of_the_test_with_info(_: Vector, vector: Vector) -> None:
+    """The test's own HKDF gives the Wycheproof vectors with an `info`; `derive` can be given none of these (R-14)."""
+    material, salt, info, expected = (bytes.fromhex(vector[name]) for name in ("ikm", "salt", "info", "okm"))
+    assert expected == _hkdf(material, salt, info, vector["size"])
+    # its `info` is fields behind their lengths: this one's first length is of more than there is
+    assert int.from_bytes(info[:4], "big") > len(info) - 4
 
 
 @settings(deadline=None)

@@ -3,12 +3,16 @@
 import hashlib
 import hmac
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from importlib.resources import files
 from itertools import product
 
 import pytest
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.modes import CBC
 from hypothesis import given
 from hypothesis import strategies as st
 from support.vectors import Vector, cavp
@@ -23,6 +27,7 @@ from sa_keyvault.suites import (
     TripleDesCbcHmac,
     random_secret,
 )
+from sa_keyvault.suites.triple_des import _CbcHmacCipher
 
 SUITES = (TRIPLE_DES_SHA256, TRIPLE_DES_SHA1)
 _BY_NAME = pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
@@ -58,6 +63,20 @@ def test_cavp(suite: TripleDesCbcHmac) -> None:
 
 
 @_BY_NAME
+def test_cavp_opened(suite: TripleDesCbcHmac) -> None:
+    """The suite opens every CAVP vector with three different keys, behind padding and HMAC of the test's own (R-14)."""
+    found, aad = [], b":12345"
+    for keys, case in _THREE_KEYS:
+        iv, published = bytes.fromhex(case["iv"]), bytes.fromhex(case["ciphertext"])
+        padding = Cipher(TripleDES(keys), CBC(published[-8:])).encryptor().update(bytes([8] * 8))
+        mac_key, message = os.urandom(suite.algorithm.digest_size), aad + iv + published + padding
+        tag = hmac.digest(mac_key, message + (8 * len(aad)).to_bytes(8, "big"), suite.algorithm.name)
+        found.append(suite.cipher(Secret(keys + mac_key)).open(iv, published + padding + tag, aad).hex())
+    assert [case["plaintext"] for _, case in _THREE_KEYS] == found
+    assert len(found) == 20
+
+
+@_BY_NAME
 def test_cavp_with_fewer_keys(suite: TripleDesCbcHmac) -> None:
     """The CAVP vectors whose three keys are one or two are refused: OpenSSL would take them (R-5)."""
     fewer = [keys for keys, _ in _CASES if len({keys[:8], keys[8:16], keys[16:]}) < 3]
@@ -65,6 +84,33 @@ def test_cavp_with_fewer_keys(suite: TripleDesCbcHmac) -> None:
         with pytest.raises(ConfigurationError, match="two of the three DES keys are the same"):
             suite.cipher(Secret(keys + os.urandom(suite.algorithm.digest_size)))
     assert len(fewer) > 400
+
+
+_HMAC_FILES = {"sha256": "rfc-4231-sha256.txt", "sha1": "rfc-2202-sha1.txt"}
+_HMAC_CASE = re.compile(r"^Key = (\w+)$.*?^Msg = (\w+)$.*?^MD = (\w+)$", re.DOTALL | re.MULTILINE)
+
+
+def _hmac_cases(name: str) -> Iterator[tuple[bytes, bytes, str]]:
+    """Yield key, message and HMAC of each case that an RFC publishes."""
+    text = files("cryptography_vectors").joinpath("HMAC", _HMAC_FILES[name]).read_text("ascii")
+    for key, message, tag in _HMAC_CASE.findall(text):
+        yield bytes.fromhex(key), bytes.fromhex(message), tag
+
+
+@_BY_NAME
+def test_hmac_as_published(suite: TripleDesCbcHmac) -> None:
+    """The HMAC of a cipher is that of RFC 4231 (SHA-256) and RFC 2202 (SHA-1), with keys of every length (R-14).
+
+    Its object is asked: what the suite authenticates ends in a length, which no published message does.
+    """
+    expected, found = [], []
+    for key, message, tag in _hmac_cases(suite.algorithm.name):
+        own = _CbcHmacCipher(Secret(b"".join(_GOOD) + key), suite.algorithm)._hmac.copy()
+        own.update(message)
+        expected.append(tag)
+        found.append(own.finalize().hex())
+    assert expected == found
+    assert len(found) == {"sha256": 6, "sha1": 7}[suite.algorithm.name]
 
 
 # -- layout ------------------------------------------------------------------------------------------------------------
