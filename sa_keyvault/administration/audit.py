@@ -11,7 +11,7 @@ from sa_keyvault import store
 from sa_keyvault.errors import ConfigurationError, KeyRecordError
 from sa_keyvault.installation import is_signed_by, is_store_signed, public_key_of
 from sa_keyvault.keyring import anchor_problem, require_store
-from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, chained, invited, members
+from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, chained, invited, members, members_after
 
 __all__ = ["AuditReport", "verify_events"]
 
@@ -48,16 +48,17 @@ def verify_events(
     """
     record, events = require_store(connection), list(store.events(connection))
     installations = store.installations(connection)
-    linked = [event for event in events if event.number is not None]
+    linked = [event for event in events if event.number is not None and 1 <= event.number <= record.events]
+    unlinked = [event for event in events if event.number is None]
     findings = [
         *_store_signature(record, installations, fingerprints or members(linked) - invited(events)),
-        *_signatures(record, events, installations),
+        *_signatures(record, [*linked, *unlinked], installations),
+        *_beyond(record, events),
         *_chain(record, linked),
         *_births(connection, events),
         *_anchored(record, linked, None if anchor is None else Path(anchor)),
     ]
-    unlinked = sum(event.number is None for event in events)
-    return AuditReport(len(events), unlinked, tuple(findings))
+    return AuditReport(len(events), len(unlinked), tuple(findings))
 
 
 def _store_signature(
@@ -83,17 +84,20 @@ def _is_store_signed(record: StoreRecord, installation: InstallationRecord) -> b
 def _signatures(
     record: StoreRecord, events: Sequence[Event], installations: Mapping[str, InstallationRecord]
 ) -> Iterator[str]:
-    """Verify each event: a linked one by the key that it names, one in passing by a key that is a member now.
-
-    Operations link only what a member has signed, and the chain's end is signed, so the links vouch for former members.
-    """
-    present = members(event for event in events if event.number is not None)
+    """Verify each event: by a key that was a member at its place in the chain; one in passing, that is one now."""
+    present: frozenset[str] = frozenset()
     for event in events:
         name = f"event {event.id} ({event.action} of {event.subject})"
         installation = installations.get(event.fingerprint)
+        trusted = present
+        if event.number is not None:
+            present = members_after(event, present)
+        if event.number == 1:
+            # the first key lets itself in
+            trusted = present
         if event.store_id != record.store_id:
             yield f"{name} is of key store {event.store_id}"
-        elif installation is None or (event.number is None and event.fingerprint not in present):
+        elif installation is None or event.fingerprint not in trusted:
             yield f"{name} is signed by installation key {event.fingerprint}, which is not trusted"
         elif not _is_genuine(event, installation):
             yield f"{name} was changed: its signature does not fit"
@@ -104,6 +108,15 @@ def _is_genuine(event: Event, installation: InstallationRecord) -> bool:
         return is_signed_by(event, public_key_of(installation))
     except KeyRecordError:
         return False
+
+
+def _beyond(record: StoreRecord, events: Sequence[Event]) -> Iterator[str]:
+    for event in events:
+        if event.number is not None and not 1 <= event.number <= record.events:
+            yield (
+                f"event {event.id} ({event.action} of {event.subject}) has number {event.number}, and the key store "
+                f"was signed with the numbers 1 to {record.events}: somebody else put it there"
+            )
 
 
 def _chain(record: StoreRecord, linked: Sequence[Event]) -> Iterator[str]:

@@ -1,13 +1,13 @@
 """One administrative operation: keys change under the store's lock, leave events, and are signed for everybody."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from sa_keyvault import store
-from sa_keyvault.errors import ConfigurationError, KeyStateError, KeyStoreError
+from sa_keyvault.errors import ConfigurationError, KeyRecordError, KeyStateError, KeyStoreError
 from sa_keyvault.installation import (
     InstallationKey,
     is_signed_by,
@@ -25,12 +25,12 @@ from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.transaction import state_of
 from sa_keyvault.keyring.usage import reserve
 from sa_keyvault.ledger import (
+    MEMBERSHIP,
     Event,
     InstallationRecord,
     StoreRecord,
     chained,
     inactive_states,
-    members,
     store_digest,
 )
 from sa_keyvault.records import (
@@ -112,14 +112,15 @@ class Operation:
         self.identity = identity
         self.masters: dict[str, Master] = {master.record.id: master for master in keys.masters()}
         self.working: dict[int, WorkingRecord] = {record.number: record for record in keys.working()}
-        present = members(store.membership_events(connection))
+        known = store.installations(connection)
         self.installations: dict[str, InstallationRecord] = {
-            name: one for name, one in store.installations(connection).items() if name in present
+            name: _present(known, name) for name in sorted(keys.members)
         }
         self._public_keys = {name: public_key_of(one) for name, one in self.installations.items()}
         self._wraps = {(wrap.master_id, wrap.fingerprint): wrap for wrap in store.wraps(connection)}
         self._record = keys.record
         self._reason = reason
+        self._noted: set[str] = set()
 
     @property
     def store_id(self) -> str:
@@ -168,7 +169,9 @@ class Operation:
 
     def note(self, action: str, subject: str) -> None:
         """Write an audit event."""
-        store.add_event(self.connection, self.identity.event(self.store_id, action, subject, self._reason))
+        event = self.identity.event(self.store_id, action, subject, self._reason)
+        self._noted.add(event.id)
+        store.add_event(self.connection, event)
 
     # -- master keys ---------------------------------------------------------------------------------------------
 
@@ -381,7 +384,7 @@ class Operation:
         """Link all events, and sign the store as it stands now, for every installation."""
         record = self._linked()
         masters = [master.record for master in self.masters.values()]
-        digest = store_digest(masters, inactive_states(self.working.values()))
+        digest = store_digest(masters, inactive_states(self.working.values()), self.installations)
         record = replace(record, version=record.version + 1, digest=digest)
         store.replace_store(self.connection, record)
         for key in self.signers:
@@ -389,13 +392,21 @@ class Operation:
 
     def _linked(self) -> StoreRecord:
         record, events = self._record, []
-        for event in store.unlinked_events(self.connection):
+        # what others did in passing comes first: the clock of a server that leaves may be ahead
+        for event in sorted(store.unlinked_events(self.connection), key=lambda event: event.id in self._noted):
             # an event that somebody else wrote is left for the audit to find
-            if self._is_genuine(event):
+            if self._is_own(event) and self._is_genuine(event):
                 record, linked = chained(record, event)
                 events.append(linked)
         store.link_events(self.connection, events)
         return record
+
+    def _is_own(self, event: Event) -> bool:
+        """Whether an event may be linked now: one of who opens the store is never left over from another operation.
+
+        Else an old one whose place in the chain was taken away would count once more.
+        """
+        return event.action not in MEMBERSHIP or event.id in self._noted
 
     def _is_genuine(self, event: Event) -> bool:
         key = self._public_keys.get(event.fingerprint)
@@ -410,3 +421,10 @@ class Operation:
     def _signed_store(self, record: StoreRecord, key: InstallationKey) -> InstallationRecord:
         certificate = self.installations[key.fingerprint].certificate
         return sign_store(record, key, self.identity.policy.provisioning, certificate)
+
+
+def _present(known: Mapping[str, InstallationRecord], fingerprint: str) -> InstallationRecord:
+    if found := known.get(fingerprint):
+        return found
+    msg = f"the row of installation key {fingerprint}, which opens the key store, was deleted; restore it from a backup"
+    raise KeyRecordError(msg)

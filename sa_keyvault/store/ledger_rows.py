@@ -91,10 +91,11 @@ def link_events(connection: Connection, events: Sequence[Event]) -> None:
         execute(connection, statement, rows)
 
 
-def membership_events(connection: Connection) -> list[Event]:
-    """Return the linked events that say which installation keys open the store, in order."""
-    statement = select(event_table).where(event_table.c.number.is_not(None), event_table.c.action.in_(MEMBERSHIP))
-    return [Event(**row) for row in execute(connection, statement.order_by(event_table.c.number)).mappings()]
+def membership_events(connection: Connection, last: int) -> list[Event]:
+    """Return the events up to number *last* that say which installation keys open the store, in order."""
+    number = event_table.c.number
+    statement = select(event_table).where(event_table.c.action.in_(MEMBERSHIP), number.between(1, last))
+    return [Event(**row) for row in execute(connection, statement.order_by(number)).mappings()]
 
 
 def births(connection: Connection, numbers: Sequence[int]) -> list[Event]:
