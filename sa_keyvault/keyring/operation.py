@@ -15,6 +15,7 @@ from sa_keyvault.installation import (
     resign_master,
     sign_store,
     unwrap_master,
+    verify_invitation,
     verify_master,
     wrap_master,
 )
@@ -159,7 +160,18 @@ class Operation:
         others = [key for key in self.signers if key.fingerprint not in (self.identity.key.fingerprint, leaving)]
         for key in others:
             for master in self.masters.values():
-                verify_master(master.record, self._wrap_for(master, key), key, provisioning)
+                self._require_genuine(master.record, self._wrap_for(master, key), key, provisioning)
+
+    def _require_genuine(
+        self, record: MasterRecord, wrap: Wrap, key: InstallationKey, provisioning: Provisioning
+    ) -> None:
+        try:
+            verify_master(record, wrap, key, provisioning)
+        except KeyRecordError:
+            if self.installations[key.fingerprint].signature:
+                raise
+            # the wraps of a key that is invited were signed by the one that invited it
+            verify_invitation(record, wrap, self.identity.key.public_key, provisioning)
 
     def _wrap_for(self, master: Master, key: InstallationKey) -> Wrap:
         if wrap := self._wraps.get((master.record.id, key.fingerprint)):
