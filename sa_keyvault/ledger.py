@@ -23,6 +23,7 @@ __all__ = [
     "members",
     "members_after",
     "new_event",
+    "reason_of_birth",
     "store_digest",
 ]
 
@@ -155,6 +156,11 @@ def new_event(
         number=None,
         link="",
     )
+
+
+def reason_of_birth(area: str) -> str:
+    """Return the reason of the event that a working key is made: it tells the area, which the row alone could hide."""
+    return f"for area {area}"
 
 
 def members(events: Iterable[Event]) -> frozenset[str]:

@@ -34,7 +34,7 @@ class AuditReport:
 def verify_events(
     connection: Connection, fingerprints: Collection[str] = (), anchor: str | os.PathLike[str] | None = None
 ) -> AuditReport:
-    """Verify that no event was changed, removed or moved, and that every key has its birth.
+    """Verify that no event was changed, removed or moved, and that every key has its birth, every birth its key.
 
     Args:
         connection: Where the key store is; it is only read.
@@ -50,12 +50,14 @@ def verify_events(
     installations = store.installations(connection)
     linked = [event for event in events if event.number is not None and 1 <= event.number <= record.events]
     unlinked = [event for event in events if event.number is None]
+    problems = dict(_signatures(record, [*linked, *unlinked], installations))
+    sound = [event for event in (*linked, *unlinked) if event.id not in problems]
     findings = [
         *_store_signature(record, installations, fingerprints or members(linked) - invited(events)),
-        *_signatures(record, [*linked, *unlinked], installations),
+        *problems.values(),
         *_beyond(record, events),
         *_chain(record, linked),
-        *_births(connection, events),
+        *_births(connection, sound),
         *_anchored(record, linked, None if anchor is None else Path(anchor)),
     ]
     return AuditReport(len(events), len(unlinked), tuple(findings))
@@ -83,8 +85,12 @@ def _is_store_signed(record: StoreRecord, installation: InstallationRecord) -> b
 
 def _signatures(
     record: StoreRecord, events: Sequence[Event], installations: Mapping[str, InstallationRecord]
-) -> Iterator[str]:
-    """Verify each event: by a key that was a member at its place in the chain; one in passing, that is one now."""
+) -> Iterator[tuple[str, str]]:
+    """Verify each event: by a key that was a member at its place in the chain; one in passing, that is one now.
+
+    Yields:
+        The id of an event that fails, and what is wrong.
+    """
     present: frozenset[str] = frozenset()
     for event in events:
         name = f"event {event.id} ({event.action} of {event.subject})"
@@ -96,11 +102,11 @@ def _signatures(
             # the first key lets itself in
             trusted = present
         if event.store_id != record.store_id:
-            yield f"{name} is of key store {event.store_id}"
+            yield event.id, f"{name} is of key store {event.store_id}"
         elif installation is None or event.fingerprint not in trusted:
-            yield f"{name} is signed by installation key {event.fingerprint}, which is not trusted"
+            yield event.id, f"{name} is signed by installation key {event.fingerprint}, which is not trusted"
         elif not _is_genuine(event, installation):
-            yield f"{name} was changed: its signature does not fit"
+            yield event.id, f"{name} was changed: its signature does not fit"
 
 
 def _is_genuine(event: Event, installation: InstallationRecord) -> bool:
@@ -148,6 +154,11 @@ def _births(connection: Connection, events: Sequence[Event]) -> Iterator[str]:
     for master in store.masters(connection):
         if master.id not in born:
             yield f"master key {master.id} has no event of its creation"
+    present = set()
     for working in store.working(connection):
+        present.add(str(working.number))
         if str(working.number) not in born:
             yield f"working key {working.number} of area {working.area!r} has no event of its creation"
+    for event in events:
+        if event.action == "working-key-created" and event.subject not in present:
+            yield f"working key {event.subject} was made ({event.reason}), and its row is gone"

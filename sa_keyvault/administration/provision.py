@@ -65,7 +65,10 @@ def provision(connection: Connection, ring: KeyRing, reason: str = "") -> Provis
         successors, made = _successors(changing, provisioning)
         left = [master for master in changing.masters.values() if _is_left(master, successors, provisioning)]
         weakened = _weakened(changing, left, provisioning)
-        rewrapped = sum(changing.rewrap(master, successors[master.record.lineage]) for master in left)
+        rewrapped = sum(
+            changing.rewrap(changing.under(master), master, successors[master.record.lineage]).wrapped
+            for master in left
+        )
         return Provisioned(
             signed=signed,
             masters_made=made,

@@ -1,8 +1,10 @@
 """One administrative operation: keys change under the store's lock, leave events, and are signed for everybody."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
@@ -19,6 +21,7 @@ from sa_keyvault.installation import (
     verify_master,
     wrap_master,
 )
+from sa_keyvault.keyring.births import Births
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.keyring.loading import load_keys
@@ -47,8 +50,9 @@ from sa_keyvault.records import (
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import Provisioning, Suite
 
-__all__ = ["Operation", "operation", "require_reason"]
+__all__ = ["Operation", "Rewrapped", "operation", "require_reason"]
 
+_logger = logging.getLogger("sa_keyvault")
 _MAX_REASON = 1024  # characters, the width of the column `reason`
 
 
@@ -98,6 +102,18 @@ def require_reason(reason: str) -> None:
         raise ConfigurationError(msg)
 
 
+class Rewrapped(NamedTuple):
+    """What became of the working keys of a master key.
+
+    Attributes:
+        wrapped: How many another master key wraps now.
+        left: Numbers of those that stay, because no installation key has signed that it made them.
+    """
+
+    wrapped: int
+    left: tuple[int, ...]
+
+
 class Operation:
     """What one operation has changed so far.
 
@@ -122,6 +138,7 @@ class Operation:
         self._record = keys.record
         self._reason = reason
         self._noted: set[str] = set()
+        self.births = Births(connection, keys.record, self._is_genuine)
 
     @property
     def store_id(self) -> str:
@@ -286,15 +303,27 @@ class Operation:
         """Return the working keys that a master key wraps."""
         return [record for record in self.working.values() if record.master_id == master.record.id]
 
-    def rewrap(self, former: Master, successor: Master) -> int:
-        """Wrap the working keys of a master key by another of its lineage; return how many.
+    def rewrap(self, records: Sequence[WorkingRecord], former: Master, successor: Master) -> Rewrapped:
+        """Wrap working keys of a master key by another of its lineage.
 
         A key without a birth, which somebody who knows the former master key has made, is left where it is.
+
+        Raises:
+            sa_keyvault.KeyRecordError: The record of a key was changed outside the library.
         """
         old, new = former.require_secret(), successor.require_secret()
-        records = self.born(self.under(former))
-        self._write(successor, [rewrapped(record, old, successor.record, new) for record in records])
-        return len(records)
+        born = self.born(records)
+        self._write(successor, [rewrapped(record, old, successor.record, new) for record in born])
+        left = {record.number for record in records} - {record.number for record in born}
+        if left:
+            _logger.warning(
+                "%d working keys (%d the first) stay under master key %s: no installation key has signed that it made "
+                "them; `sa-keyvault audit verify` names them",
+                len(left),
+                min(left),
+                former.record.id,
+            )
+        return Rewrapped(len(born), tuple(sorted(left)))
 
     def move_working(self, records: Sequence[WorkingRecord], state: KeyState, action: str) -> None:
         """Put working keys into another state; the secret is wiped where they are removed.
@@ -426,9 +455,8 @@ class Operation:
 
     def born(self, records: Sequence[WorkingRecord]) -> list[WorkingRecord]:
         """Return those working keys whose creation an installation key has signed."""
-        found = store.births(self.connection, [record.number for record in records])
-        numbers = {event.subject for event in found if self._is_genuine(event)}
-        return [record for record in records if str(record.number) in numbers]
+        numbers = self.births.among(record.number for record in records)
+        return [record for record in records if record.number in numbers]
 
     def _signed_store(self, record: StoreRecord, key: InstallationKey) -> InstallationRecord:
         certificate = self.installations[key.fingerprint].certificate
