@@ -87,6 +87,7 @@ def operation(
         changing = Operation(connection, identity, reason, keys)
         changing.require_all_signers(leaving)
         changing.require_genuine_wraps((accepting or identity.policy).provisioning, leaving)
+        changing.unlink_beyond()
         yield changing
         changing.finish()
 
@@ -195,6 +196,12 @@ class Operation:
             return wrap
         msg = f"master key {master.record.id} has no wrap for installation key {key.fingerprint}; restore a backup"
         raise KeyStoreError(msg)
+
+    def unlink_beyond(self) -> None:
+        """Take their numbers from events that nothing was signed with: the next ones need these numbers."""
+        if count := store.unlink_beyond(self.connection, self._record.events):
+            text = "%d audit events had places that are none of the chain; `sa-keyvault audit verify` tells of them"
+            _logger.warning(text, count)
 
     def note(self, action: str, subject: str) -> None:
         """Write an audit event."""

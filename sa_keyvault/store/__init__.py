@@ -47,6 +47,7 @@ from sa_keyvault.store.ledger_rows import (
     replace_installation,
     replace_store,
     store_record,
+    unlink_beyond,
     unlinked_events,
 )
 from sa_keyvault.store.schema import tables
@@ -103,6 +104,7 @@ __all__ = [
     "store_record",
     "tables",
     "total_usage",
+    "unlink_beyond",
     "unlinked_events",
     "usage",
     "working",

@@ -24,6 +24,7 @@ __all__ = [
     "replace_installation",
     "replace_store",
     "store_record",
+    "unlink_beyond",
     "unlinked_events",
 ]
 
@@ -124,6 +125,13 @@ def linked_events(connection: Connection, first: int, last: int) -> list[Event]:
     number = event_table.c.number
     statement = select(event_table).where(number.between(first, last)).order_by(number)
     return [Event(**row) for row in execute(connection, statement).mappings()]
+
+
+def unlink_beyond(connection: Connection, last: int) -> int:
+    """Take from events the places that are none of the chain, which has *last*; return how many had one."""
+    number = event_table.c.number
+    statement = update(event_table).where(~number.between(1, last)).values(number=None, link="")
+    return execute(connection, statement).rowcount
 
 
 def link_of(connection: Connection, number: int) -> str | None:

@@ -202,6 +202,27 @@ def test_altered_row_stops_no_other_key(
         administer.disable_working(connection, admin, key.number)
 
 
+@pytest.mark.parametrize("place", [-1, 0, 1, 10**6], ids=["negative", "zero", "next", "far"])
+def test_event_outside_the_chain_stops_nothing(place: int, linked: Engine, admin: KeyRing) -> None:
+    """An event with a number that was not signed is found, and keeps no operation from linking the next ones (A-44)."""
+    with linked.begin() as connection:
+        record = store.store_record(connection)
+        assert record is not None
+        number = record.events + 1 if place == 1 else place
+        event = next(store.events(connection))
+        store.add_event(connection, replace(event, id="0" * 32, number=number))
+    assert any(f"has number {number}, and the key store was signed" in finding for finding in findings(linked))
+    with linked.begin() as connection:
+        administer.rotate_area(connection, admin, "identities")
+    found = findings(linked)
+    assert [f"event {'0' * 32} " in finding for finding in found] == [True]
+    with linked.connect() as connection:
+        after = store.store_record(connection)
+        assert after is not None
+        numbers = [one.number for one in store.events(connection) if one.number is not None]
+    assert numbers == list(range(1, after.events + 1))
+
+
 def test_births_of_many_keys(plain: Engine) -> None:
     """More keys than a statement may have parameters are asked for in portions."""
     with plain.connect() as connection:
