@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Connection, Engine, delete, update
+from sqlalchemy import Connection, Engine, delete, func, select, update
 
 from sa_keyvault import InstallationKey, KeyRecordError, KeyRing, KeyStateError, store
 from sa_keyvault import administration as administer
 from sa_keyvault.installation import SoftwareInstallationKey
 from sa_keyvault.records import WorkingRecord
 from sa_keyvault.states import KeyState
-from sa_keyvault.store.schema import event_table, working_table
+from sa_keyvault.store.schema import event_table, usage_table, working_table
 
 JUNK = 7  # the number of a key that nobody has made
 
@@ -229,3 +229,15 @@ def test_births_of_many_keys(plain: Engine) -> None:
         (known,) = store.working_in_area(connection, "identities")
         found = store.births(connection, [*range(1, 70_000), known.number])
     assert str(known.number) in {event.subject for event in found}
+
+
+def test_no_use_is_written_where_there_is_none(junk: Engine, admin: KeyRing) -> None:
+    """An operation that wraps no key, because those that are left were made by nobody, reserves no use for it."""
+    rows = select(func.count()).select_from(usage_table)
+    with junk.begin() as connection:
+        administer.rotate_master(connection, admin)
+        administer.rotate_area(connection, admin, "models")
+    with junk.begin() as connection:
+        before = connection.execute(rows).scalar_one()
+        administer.rotate_area(connection, admin, "models")
+        assert connection.execute(rows).scalar_one() == before
