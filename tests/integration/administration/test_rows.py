@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from conftest import RingMaker
 from sqlalchemy import Connection, Engine, delete, func, select, update
 
-from sa_keyvault import InstallationKey, KeyRecordError, KeyRing, KeyStateError, store
+from sa_keyvault import InstallationKey, KeyRecordError, KeyRing, KeyStateError, Provisioning, store
 from sa_keyvault import administration as administer
 from sa_keyvault.installation import SoftwareInstallationKey
 from sa_keyvault.records import WorkingRecord
@@ -176,6 +177,20 @@ def test_row_that_nobody_has_made_stops_nothing(
         (found,) = store.working(connection, [JUNK])
     assert (found.state, found.wrapped) == (KeyState.ACTIVE, b"junk")
     assert f"working key {JUNK} of area 'identities' has no event of its creation" in findings(junk)
+
+
+@pytest.mark.filterwarnings("ignore::sa_keyvault.LegacyAlgorithmWarning")
+@pytest.mark.parametrize("above", ["known", "unknown"])
+def test_row_that_nobody_has_made_stops_no_move(
+    above: str, junk: Engine, key: WorkingRecord, make_ring: RingMaker
+) -> None:
+    """A change of the provisioning leaves such a row alone, too, whatever master key it names."""
+    if above == "unknown":
+        with junk.begin() as connection:
+            alter(connection, JUNK, master_id="0" * 32)
+    with junk.begin() as connection:
+        done = administer.provision(connection, make_ring(provisioning=Provisioning(working="3des")))
+    assert (len(done.retired), key.number in done.retired, JUNK in done.retired) == (2, True, False)
 
 
 def test_row_that_nobody_has_made_is_named(junk: Engine, admin: KeyRing) -> None:
