@@ -53,7 +53,7 @@ def verify_events(
     problems = dict(_signatures(record, [*linked, *unlinked], installations))
     sound = [event for event in (*linked, *unlinked) if event.id not in problems]
     findings = [
-        *_store_signature(record, installations, fingerprints or members(linked) - invited(events)),
+        *_store_signature(record, installations, fingerprints or members(linked) - invited(sound)),
         *problems.values(),
         *_beyond(record, events),
         *_chain(record, linked),

@@ -195,3 +195,16 @@ def test_event_of_no_member_at_its_place_is_found(
         store.replace_installation(connection, sign_store(record, own, admin.identity.policy.provisioning))
         load_keys(connection, admin.identity)
     assert ["which is not trusted" in finding for finding in findings(plain, own)] == [True]
+
+
+def test_forged_invitation_exempts_nobody(
+    application: Engine, plain: Engine, admin: KeyRing, stranger: InstallationKey
+) -> None:
+    """A key that a stranger's event calls invited has to have signed the store all the same."""
+    forger, own = Identity(stranger, (), admin.identity.policy, "ada"), admin.installation_key.fingerprint
+    with plain.begin() as connection:
+        store.add_event(connection, forger.event(record_of(connection).store_id, "installation-invited", own))
+        connection.execute(update(installation_table).values(signature=b"forged"))
+    with plain.connect() as connection:
+        found = administer.verify_events(connection).findings
+    assert f"the record of the key store is not signed by installation key {own}" in found
