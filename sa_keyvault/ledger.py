@@ -21,7 +21,9 @@ __all__ = [
     "chained",
     "inactive_states",
     "members",
+    "members_after",
     "new_event",
+    "reason_of_birth",
     "store_digest",
 ]
 
@@ -33,7 +35,7 @@ class StoreRecord:
     Attributes:
         store_id: 32 hex digits.
         version: Number of operations so far, from 1.
-        digest: `store_digest` of the keys.
+        digest: `store_digest` of the keys, and of who opens them.
         events: How many audit events are linked.
         head: Link of the last of them, empty where there is none.
     """
@@ -156,20 +158,31 @@ def new_event(
     )
 
 
-def members(events: Iterable[Event]) -> set[str]:
+def reason_of_birth(area: str) -> str:
+    """Return the reason of the event that a working key is made: it tells the area, which the row alone could hide."""
+    return f"for area {area}"
+
+
+def members(events: Iterable[Event]) -> frozenset[str]:
     """Return the fingerprints of the installation keys that open a store, by its linked events in their order.
 
-    Only operations link events, so a row that somebody else put beside them makes nobody a member.
+    The rows alone prove nothing: that it is these keys is in the store's digest.
     """
-    found: set[str] = set()
+    found: frozenset[str] = frozenset()
     for event in events:
-        if event.action == "store-created":
-            found.add(event.fingerprint)
-        elif event.action in ("installation-joined", "installation-invited"):
-            found.add(event.subject)
-        elif event.action == "installation-left":
-            found.discard(event.subject)
+        found = members_after(event, found)
     return found
+
+
+def members_after(event: Event, before: frozenset[str]) -> frozenset[str]:
+    """Return the fingerprints of the installation keys that open a store after one of its linked events."""
+    if event.action == "store-created" and event.number == 1:
+        return before | {event.fingerprint}
+    if event.action in ("installation-joined", "installation-invited"):
+        return before | {event.subject}
+    if event.action == "installation-left":
+        return before - {event.subject}
+    return before
 
 
 def invited(events: Iterable[Event]) -> set[str]:
@@ -202,8 +215,10 @@ def inactive_states(records: Iterable[WorkingRecord]) -> dict[int, StateMark]:
     return {one.number: StateMark(one.state, one.epoch) for one in records if one.state is not KeyState.ACTIVE}
 
 
-def store_digest(masters: Iterable[MasterRecord], inactive: Mapping[int, StateMark]) -> str:
-    """Return a digest of the states of all keys: of all masters, and of the working keys that are not active.
+def store_digest(
+    masters: Iterable[MasterRecord], inactive: Mapping[int, StateMark], installations: Iterable[str]
+) -> str:
+    """Return a digest of the states of all masters, of the working keys that are not active, and of the members.
 
     Active working keys are left out because they are made in passing, without the store's lock; each other state is
     reached by an operation. So an older record that is put back, with whatever valid signature, is noticed.
@@ -211,6 +226,7 @@ def store_digest(masters: Iterable[MasterRecord], inactive: Mapping[int, StateMa
     Args:
         masters: All master keys.
         inactive: States of all working keys that are not active, by number.
+        installations: Fingerprints of all members.
     """
     numbers: defaultdict[StateMark, list[str]] = defaultdict(list)
     for number, mark in inactive.items():
@@ -219,5 +235,6 @@ def store_digest(masters: Iterable[MasterRecord], inactive: Mapping[int, StateMa
     entries += sorted(
         ("working", mark.state, str(mark.epoch), ",".join(sorted(group))) for mark, group in numbers.items()
     )
+    entries += sorted(("installation", fingerprint) for fingerprint in installations)
     fields = (part.encode() for entry in entries for part in entry)
     return sha256_hex(b"sa_keyvault/keys/1\0" + length_prefixed(*fields))

@@ -11,7 +11,7 @@ from sa_keyvault import store
 from sa_keyvault.errors import ConfigurationError, KeyRecordError
 from sa_keyvault.installation import is_signed_by, is_store_signed, public_key_of
 from sa_keyvault.keyring import anchor_problem, require_store
-from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, chained, invited, members
+from sa_keyvault.ledger import Event, InstallationRecord, StoreRecord, chained, invited, members, members_after
 
 __all__ = ["AuditReport", "verify_events"]
 
@@ -34,7 +34,7 @@ class AuditReport:
 def verify_events(
     connection: Connection, fingerprints: Collection[str] = (), anchor: str | os.PathLike[str] | None = None
 ) -> AuditReport:
-    """Verify that no event was changed, removed or moved, and that every key has its birth.
+    """Verify that no event was changed, removed or moved, and that every key has its birth, every birth its key.
 
     Args:
         connection: Where the key store is; it is only read.
@@ -48,16 +48,19 @@ def verify_events(
     """
     record, events = require_store(connection), list(store.events(connection))
     installations = store.installations(connection)
-    linked = [event for event in events if event.number is not None]
+    linked = [event for event in events if event.number is not None and 1 <= event.number <= record.events]
+    unlinked = [event for event in events if event.number is None]
+    problems = dict(_signatures(record, [*linked, *unlinked], installations))
+    sound = [event for event in (*linked, *unlinked) if event.id not in problems]
     findings = [
-        *_store_signature(record, installations, fingerprints or members(linked) - invited(events)),
-        *_signatures(record, events, installations),
+        *_store_signature(record, installations, fingerprints or members(linked) - invited(sound)),
+        *problems.values(),
+        *_beyond(record, events),
         *_chain(record, linked),
-        *_births(connection, events),
+        *_births(connection, sound),
         *_anchored(record, linked, None if anchor is None else Path(anchor)),
     ]
-    unlinked = sum(event.number is None for event in events)
-    return AuditReport(len(events), unlinked, tuple(findings))
+    return AuditReport(len(events), len(unlinked), tuple(findings))
 
 
 def _store_signature(
@@ -82,21 +85,28 @@ def _is_store_signed(record: StoreRecord, installation: InstallationRecord) -> b
 
 def _signatures(
     record: StoreRecord, events: Sequence[Event], installations: Mapping[str, InstallationRecord]
-) -> Iterator[str]:
-    """Verify each event: a linked one by the key that it names, one in passing by a key that is a member now.
+) -> Iterator[tuple[str, str]]:
+    """Verify each event: by a key that was a member at its place in the chain; one in passing, that is one now.
 
-    Operations link only what a member has signed, and the chain's end is signed, so the links vouch for former members.
+    Yields:
+        The id of an event that fails, and what is wrong.
     """
-    present = members(event for event in events if event.number is not None)
+    present: frozenset[str] = frozenset()
     for event in events:
         name = f"event {event.id} ({event.action} of {event.subject})"
         installation = installations.get(event.fingerprint)
+        trusted = present
+        if event.number is not None:
+            present = members_after(event, present)
+        if event.number == 1:
+            # the first key lets itself in
+            trusted = present
         if event.store_id != record.store_id:
-            yield f"{name} is of key store {event.store_id}"
-        elif installation is None or (event.number is None and event.fingerprint not in present):
-            yield f"{name} is signed by installation key {event.fingerprint}, which is not trusted"
+            yield event.id, f"{name} is of key store {event.store_id}"
+        elif installation is None or event.fingerprint not in trusted:
+            yield event.id, f"{name} is signed by installation key {event.fingerprint}, which is not trusted"
         elif not _is_genuine(event, installation):
-            yield f"{name} was changed: its signature does not fit"
+            yield event.id, f"{name} was changed: its signature does not fit"
 
 
 def _is_genuine(event: Event, installation: InstallationRecord) -> bool:
@@ -104,6 +114,15 @@ def _is_genuine(event: Event, installation: InstallationRecord) -> bool:
         return is_signed_by(event, public_key_of(installation))
     except KeyRecordError:
         return False
+
+
+def _beyond(record: StoreRecord, events: Sequence[Event]) -> Iterator[str]:
+    for event in events:
+        if event.number is not None and not 1 <= event.number <= record.events:
+            yield (
+                f"event {event.id} ({event.action} of {event.subject}) has number {event.number}, and the key store "
+                f"was signed with the numbers 1 to {record.events}: somebody else put it there"
+            )
 
 
 def _chain(record: StoreRecord, linked: Sequence[Event]) -> Iterator[str]:
@@ -135,6 +154,11 @@ def _births(connection: Connection, events: Sequence[Event]) -> Iterator[str]:
     for master in store.masters(connection):
         if master.id not in born:
             yield f"master key {master.id} has no event of its creation"
+    present = set()
     for working in store.working(connection):
+        present.add(str(working.number))
         if str(working.number) not in born:
             yield f"working key {working.number} of area {working.area!r} has no event of its creation"
+    for event in events:
+        if event.action == "working-key-created" and event.subject not in present:
+            yield f"working key {event.subject} was made ({event.reason}), and its row is gone"

@@ -15,7 +15,7 @@ from sa_keyvault.installation import (
     public_record,
     requested_key,
 )
-from sa_keyvault.keyring import accept, admit, invite, load_keys, operation, require_reason
+from sa_keyvault.keyring import accept, admit, invite, load_keys, operation, require_reason, require_store
 from sa_keyvault.ledger import members
 from sa_keyvault.plugin import KeyRing
 
@@ -90,8 +90,8 @@ def join_installation(connection: Connection, ring: KeyRing, inviter: str, reaso
     require_reason(reason)
     own = ring.installation_key.fingerprint
     with store.locked(connection), connection.begin_nested():
-        known = store.installations(connection)
-        if own not in members(store.membership_events(connection)) or own not in known:
+        known, linked = store.installations(connection), require_store(connection).events
+        if own not in members(store.membership_events(connection, linked)) or own not in known:
             msg = f"installation key {own} is not invited to this key store; `sa-keyvault installation invite` does so"
             raise KeyStoreError(msg)
         if known[own].signature:

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from sa_keyvault.administration.tidying import administer
 from sa_keyvault.errors import KeyStateError
-from sa_keyvault.keyring import Master, Operation
+from sa_keyvault.keyring import Master, Operation, genuine
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.records import new_master
 from sa_keyvault.states import KeyState
@@ -29,12 +29,15 @@ class MasterFollowed:
         former: The master key that was followed, which is retired now.
         successor: The new one.
         rewrapped: How many working keys it wraps that the former one wrapped.
+        left: Numbers of working keys that stay under the former one, because no installation key has signed that it
+            made them; values under them still open.
         reencrypt: Areas whose values are under working keys of the former one, and are to be re-encrypted.
     """
 
     former: str
     successor: str
     rewrapped: int
+    left: tuple[int, ...]
     reencrypt: tuple[str, ...]
 
 
@@ -58,9 +61,9 @@ def rotate_master(
     with administer(connection, ring, reason) as changing:
         former = _active(changing, master_id)
         successor = changing.follow_master(former, ring.identity.policy.provisioning.master_suite)
-        count = changing.rewrap(former, successor)
+        rewrapped = changing.rewrap(changing.under(former), former, successor)
         changing.move_master(former, KeyState.RETIRED, "master-key-retired")
-        return MasterFollowed(former.record.id, successor.record.id, count, ())
+        return MasterFollowed(former.record.id, successor.record.id, rewrapped.wrapped, rewrapped.left, ())
 
 
 def replace_master(
@@ -83,13 +86,13 @@ def replace_master(
     with administer(connection, ring, reason) as changing:
         former = _active(changing, master_id)
         below = changing.under(former)
-        active = [record for record in below if record.state is KeyState.ACTIVE]
+        active = genuine(changing, (record for record in below if record.state is KeyState.ACTIVE))
         changing.move_working(active, KeyState.RETIRED, "working-key-retired")
         suite = ring.identity.policy.provisioning.master_suite
         successor = changing.add_master(*new_master(changing.store_id, suite))
         changing.move_master(former, KeyState.RETIRED, "master-key-retired")
         areas = sorted({record.area for record in below if record.state is not KeyState.REMOVED})
-        return MasterFollowed(former.record.id, successor.record.id, 0, tuple(areas))
+        return MasterFollowed(former.record.id, successor.record.id, 0, (), tuple(areas))
 
 
 def disable_master(connection: Connection, ring: KeyRing, master_id: str, reason: str = "") -> None:

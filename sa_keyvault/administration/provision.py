@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from sa_keyvault import store
 from sa_keyvault.installation import SIGNATURES, InstallationKey
-from sa_keyvault.keyring import Master, Operation, Policy, operation, require_store
+from sa_keyvault.keyring import Master, Operation, Policy, genuine, operation, require_store
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.records import MasterRecord, WorkingRecord
 from sa_keyvault.states import KeyState
@@ -65,7 +65,10 @@ def provision(connection: Connection, ring: KeyRing, reason: str = "") -> Provis
         successors, made = _successors(changing, provisioning)
         left = [master for master in changing.masters.values() if _is_left(master, successors, provisioning)]
         weakened = _weakened(changing, left, provisioning)
-        rewrapped = sum(changing.rewrap(master, successors[master.record.lineage]) for master in left)
+        rewrapped = sum(
+            changing.rewrap(changing.under(master), master, successors[master.record.lineage]).wrapped
+            for master in left
+        )
         return Provisioned(
             signed=signed,
             masters_made=made,
@@ -161,7 +164,13 @@ def _retire_working(changing: Operation, provisioning: Provisioning, weakened: f
         for record in changing.working.values()
         if record.state is KeyState.ACTIVE
         and (record.suite != suite or record.number in weakened)
-        and changing.masters[record.master_id].secret is not None
+        and _is_at_hand(changing.masters.get(record.master_id))
     ]
-    changing.move_working(others, KeyState.RETIRED, "working-key-retired")
-    return tuple(record.number for record in others)
+    found = genuine(changing, others)
+    changing.move_working(found, KeyState.RETIRED, "working-key-retired")
+    return tuple(record.number for record in found)
+
+
+def _is_at_hand(master: Master | None) -> bool:
+    # an unknown one is no reason to pass over a working key: its row was altered, or nobody has made it
+    return master is None or master.secret is not None

@@ -10,7 +10,7 @@ from sa_keyvault import store
 from sa_keyvault.administration.counting import ValueCount, count_values
 from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.keyring import Master, load_keys
-from sa_keyvault.ledger import StoreRecord, members
+from sa_keyvault.ledger import StoreRecord
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.records import WorkingRecord
 from sa_keyvault.states import KeyState
@@ -123,7 +123,7 @@ def status(connection: Connection, ring: KeyRing) -> Status:
     plaintexts = {_column(count): count.values for count in counts if count.number is None}
     return Status(
         store=keys.record,
-        installations=tuple(sorted(members(store.membership_events(connection)))),
+        installations=tuple(sorted(keys.members)),
         masters=masters,
         working=working,
         plaintexts=plaintexts,

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sa_keyvault import store
 from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.installation import InstallationKey
-from sa_keyvault.keyring import Master, Operation, Settings, operation
+from sa_keyvault.keyring import Master, Operation, Settings, intact, operation
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.records import WorkingRecord
 from sa_keyvault.states import KeyState
@@ -47,7 +47,8 @@ def _rewrap_strays(changing: Operation) -> None:
     for master in list(changing.masters.values()):
         successor = successors.get(master.record.lineage)
         if successor is not None and master.record.state is KeyState.RETIRED and changing.under(master):
-            changing.rewrap(master, successor)
+            # a row that was altered must not keep operations from other keys
+            changing.rewrap(intact(changing, changing.under(master)), master, successor)
 
 
 def _active(changing: Operation) -> list[Master]:
@@ -71,7 +72,7 @@ def _retire_worn(changing: Operation, settings: Settings) -> None:
             or used.get(str(record.number), 0) >= _limit(changing, record, settings)
         ):
             worn.append(record)
-    changing.move_working(worn, KeyState.RETIRED, "working-key-retired")
+    changing.move_working(intact(changing, worn), KeyState.RETIRED, "working-key-retired")
 
 
 def _limit(changing: Operation, record: WorkingRecord, settings: Settings) -> float:

@@ -4,8 +4,10 @@ from sqlalchemy import Connection
 
 from sa_keyvault.administration.masters import enabled_state
 from sa_keyvault.administration.tidying import administer
-from sa_keyvault.errors import KeyNotFoundError
+from sa_keyvault.errors import KeyNotFoundError, KeyStateError
+from sa_keyvault.keyring import Operation, genuine, require_rows
 from sa_keyvault.plugin import KeyRing
+from sa_keyvault.records import WorkingRecord
 from sa_keyvault.states import KeyState
 
 __all__ = ["disable_working", "enable_working", "retire_working", "rotate_area"]
@@ -25,14 +27,20 @@ def rotate_area(connection: Connection, ring: KeyRing, area: str, reason: str = 
 
     Raises:
         sa_keyvault.KeyNotFoundError: The area has no working key.
+        sa_keyvault.KeyRecordError: The row of an active key, of any area, was changed outside the library, or that of a
+            key that was made for this area is gone: put back after the rotation it would be active again.
     """
     with administer(connection, ring, reason) as changing:
-        own = [record for record in changing.working.values() if record.area == area]
-        if not own:
-            areas = sorted({record.area for record in changing.working.values()})
-            msg = f"area {area!r} has no working key; the key store has: {', '.join(areas) or 'none'}"
+        working = changing.working.values()
+        # those of all areas: the row that says another one may have been altered to escape
+        active = genuine(changing, (record for record in working if record.state is KeyState.ACTIVE))
+        require_rows(changing, area)
+        areas = {record.area for record in working if record.state is not KeyState.ACTIVE}
+        areas |= {record.area for record in active}
+        if area not in areas:
+            msg = f"area {area!r} has no working key; the key store has: {', '.join(sorted(areas)) or 'none'}"
             raise KeyNotFoundError(msg, area=area)
-        active = [record for record in own if record.state is KeyState.ACTIVE]
+        active = [record for record in active if record.area == area]
         changing.move_working(active, KeyState.RETIRED, "working-key-retired")
         return tuple(record.number for record in active)
 
@@ -53,7 +61,7 @@ def enable_working(connection: Connection, ring: KeyRing, number: int, reason: s
         sa_keyvault.KeyStateError: The key is not disabled.
     """
     with administer(connection, ring, reason) as changing:
-        record = changing.working_key(number)
+        record = _made_here(changing, number)
         changing.move_working([record], enabled_state(record.state, record.former_state), "working-key-enabled")
 
 
@@ -68,4 +76,13 @@ def retire_working(connection: Connection, ring: KeyRing, number: int, reason: s
 
 def _move(connection: Connection, ring: KeyRing, number: int, state: KeyState, action: str, reason: str) -> None:
     with administer(connection, ring, reason) as changing:
-        changing.move_working([changing.working_key(number)], state, action)
+        changing.move_working([_made_here(changing, number)], state, action)
+
+
+def _made_here(changing: Operation, number: int) -> WorkingRecord:
+    """Return a working key, unless its row is one that somebody put there who has no key."""
+    found = genuine(changing, [changing.working_key(number)])
+    if found:
+        return found[0]
+    msg = f"working key {number} was made by no installation key of this key store; delete its row"
+    raise KeyStateError(msg, key_number=number)

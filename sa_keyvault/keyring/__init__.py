@@ -10,6 +10,7 @@ from sa_keyvault.keyring.operation import Operation, operation, require_reason
 from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.private import PrivateConnection, is_in_memory
 from sa_keyvault.keyring.ring import Ring
+from sa_keyvault.keyring.rows import genuine, intact, require_rows
 from sa_keyvault.keyring.settings import Settings, default_actor
 from sa_keyvault.keyring.startup import DeclaredColumn, initialize, prepare
 from sa_keyvault.keyring.transaction import TransactionState, drop_state, find_state, state_of
@@ -34,13 +35,16 @@ __all__ = [
     "drop_state",
     "find_state",
     "find_store",
+    "genuine",
     "initialize",
+    "intact",
     "invite",
     "is_in_memory",
     "load_keys",
     "operation",
     "prepare",
     "require_reason",
+    "require_rows",
     "require_store",
     "state_of",
 ]

@@ -93,6 +93,7 @@ class KeySet:
         policy: What the ring accepts.
         masters: Master keys, by id.
         working: Working keys.
+        members: Fingerprints of the installation keys that open the store, or are invited to.
     """
 
     def __init__(
@@ -101,8 +102,10 @@ class KeySet:
         policy: Policy,
         masters: dict[str, Master],
         working: WorkingKeys,
+        members: frozenset[str],
     ) -> None:
         self.record = record
+        self.members = members
         self._policy = policy
         self._masters = masters
         self._found = working
@@ -118,7 +121,7 @@ class KeySet:
         if not numbers:
             return self
         kept = {number: record for number, record in self._working.items() if number not in numbers}
-        return KeySet(self.record, self._policy, self._masters, replace(self._found, records=kept))
+        return KeySet(self.record, self._policy, self._masters, replace(self._found, records=kept), self.members)
 
     @property
     def store_id(self) -> str:

@@ -12,7 +12,7 @@ from sa_keyvault.installation import unwrap_master, verify_master, verify_store
 from sa_keyvault.keyring.anchor import verify_anchor
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, Master, WorkingKeys
-from sa_keyvault.ledger import InstallationRecord, StoreRecord, store_digest
+from sa_keyvault.ledger import InstallationRecord, StoreRecord, members, store_digest
 from sa_keyvault.records import MasterRecord, Wrap
 
 __all__ = ["LoadKeys", "find_store", "load_keys", "load_states", "require_store"]
@@ -25,7 +25,7 @@ _AT_ONCE = 10_000  # keys, which take about 0.1 s and 5 MiB; without them each w
 
 
 def load_keys(connection: Connection, identity: Identity) -> KeySet:
-    """Read every key of the store; all signatures are verified, and the states against the last operation's digest.
+    """Read every key of the store; all signatures are verified, and states and members against the last digest.
 
     A master key that the policy does not accept is kept without its secret: what is not under it goes on.
 
@@ -56,6 +56,7 @@ def _load(connection: Connection, identity: Identity, read: Callable[[Connection
         record = require_store(connection)
         masters, wraps = store.masters(connection), store.wraps(connection)
         working = read(connection)
+        present = members(store.membership_events(connection, record.events))
         installation = store.installations(connection).get(identity.key.fingerprint)
         # an operation that was committed between two of these statements would look like a forgery
         if store.store_record(connection) == record:
@@ -63,7 +64,7 @@ def _load(connection: Connection, identity: Identity, read: Callable[[Connection
             _require_own(masters, wraps, own, identity)
             _require_joined(installation)
             known = {one.id: _master(one, own, record.store_id, identity) for one in masters}
-            keys = KeySet(record, identity.policy, known, working)
+            keys = KeySet(record, identity.policy, known, working, present)
             _verify_store(keys, installation, identity)
             if identity.anchor is None or _is_anchored(connection, identity.anchor, record):
                 return keys
@@ -148,10 +149,14 @@ def _verify_store(keys: KeySet, own: InstallationRecord | None, identity: Identi
         raise KeyRecordError(msg)
     verify_store(keys.record, own, identity.key)
     masters = [master.record for master in keys.masters()]
-    if store_digest(masters, keys.inactive) != keys.record.digest:
+    if store_digest(masters, keys.inactive, keys.members) != keys.record.digest:
         msg = (
-            f"the states of {len(masters)} master keys and {len(keys.inactive)} working keys are not those that the "
-            "last operation left: a key's row was changed outside the library, or an older one was put back; restore "
-            "the whole key store from one backup"
+            f"the states of {len(masters)} master keys and {len(keys.inactive)} working keys, or the "
+            f"{len(keys.members)} installation keys by the audit events, are not those that the last operation left: "
+            "a row was changed outside the library, or an older one was put back; `sa-keyvault audit verify` tells "
+            "whether it is an event; restore the whole key store from one backup"
         )
         raise KeyRecordError(msg)
+    if identity.key.fingerprint not in keys.members:
+        msg = f"installation key {identity.key.fingerprint} has left this key store; have it invited again"
+        raise KeyStoreError(msg)

@@ -8,6 +8,7 @@ from sa_keyvault import store
 from sa_keyvault.errors import KeyStateError
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet
+from sa_keyvault.ledger import reason_of_birth
 from sa_keyvault.records import WorkingRecord, new_working
 
 __all__ = ["Reserve", "make_working"]
@@ -43,7 +44,8 @@ def make_working(
             # of 100,000 numbers that are drawn at random two are likely to be the same
             record = new_working(master.record, secret, area, suite)
         store.add_working(connection, record)
-        store.add_event(connection, identity.event(keys.store_id, "working-key-created", str(record.number)))
+        subject, why = str(record.number), reason_of_birth(area)
+        store.add_event(connection, identity.event(keys.store_id, "working-key-created", subject, why))
         return record
     msg = (
         f"every active master key has wrapped as many keys as its suite allows, so area {area!r} gets no new one; "

@@ -1,13 +1,15 @@
 """One administrative operation: keys change under the store's lock, leave events, and are signed for everybody."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from sa_keyvault import store
-from sa_keyvault.errors import ConfigurationError, KeyStateError, KeyStoreError
+from sa_keyvault.errors import ConfigurationError, KeyRecordError, KeyStateError, KeyStoreError
 from sa_keyvault.installation import (
     InstallationKey,
     is_signed_by,
@@ -15,9 +17,11 @@ from sa_keyvault.installation import (
     resign_master,
     sign_store,
     unwrap_master,
+    verify_invitation,
     verify_master,
     wrap_master,
 )
+from sa_keyvault.keyring.births import Births
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.keyring.loading import load_keys
@@ -25,12 +29,12 @@ from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.transaction import state_of
 from sa_keyvault.keyring.usage import reserve
 from sa_keyvault.ledger import (
+    MEMBERSHIP,
     Event,
     InstallationRecord,
     StoreRecord,
     chained,
     inactive_states,
-    members,
     store_digest,
 )
 from sa_keyvault.records import (
@@ -46,8 +50,9 @@ from sa_keyvault.records import (
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import Provisioning, Suite
 
-__all__ = ["Operation", "operation", "require_reason"]
+__all__ = ["Operation", "Rewrapped", "operation", "require_reason"]
 
+_logger = logging.getLogger("sa_keyvault")
 _MAX_REASON = 1024  # characters, the width of the column `reason`
 
 
@@ -82,6 +87,7 @@ def operation(
         changing = Operation(connection, identity, reason, keys)
         changing.require_all_signers(leaving)
         changing.require_genuine_wraps((accepting or identity.policy).provisioning, leaving)
+        changing.unlink_beyond()
         yield changing
         changing.finish()
 
@@ -95,6 +101,18 @@ def require_reason(reason: str) -> None:
     if len(reason) > _MAX_REASON:
         msg = f"the reason has {len(reason)} characters, and an audit event has room for {_MAX_REASON}; shorten it"
         raise ConfigurationError(msg)
+
+
+class Rewrapped(NamedTuple):
+    """What became of the working keys of a master key.
+
+    Attributes:
+        wrapped: How many another master key wraps now.
+        left: Numbers of those that stay, because no installation key has signed that it made them.
+    """
+
+    wrapped: int
+    left: tuple[int, ...]
 
 
 class Operation:
@@ -112,14 +130,16 @@ class Operation:
         self.identity = identity
         self.masters: dict[str, Master] = {master.record.id: master for master in keys.masters()}
         self.working: dict[int, WorkingRecord] = {record.number: record for record in keys.working()}
-        present = members(store.membership_events(connection))
+        known = store.installations(connection)
         self.installations: dict[str, InstallationRecord] = {
-            name: one for name, one in store.installations(connection).items() if name in present
+            name: _present(known, name) for name in sorted(keys.members)
         }
         self._public_keys = {name: public_key_of(one) for name, one in self.installations.items()}
         self._wraps = {(wrap.master_id, wrap.fingerprint): wrap for wrap in store.wraps(connection)}
         self._record = keys.record
         self._reason = reason
+        self._noted: set[str] = set()
+        self.births = Births(connection, keys.record, self._is_genuine)
 
     @property
     def store_id(self) -> str:
@@ -158,7 +178,18 @@ class Operation:
         others = [key for key in self.signers if key.fingerprint not in (self.identity.key.fingerprint, leaving)]
         for key in others:
             for master in self.masters.values():
-                verify_master(master.record, self._wrap_for(master, key), key, provisioning)
+                self._require_genuine(master.record, self._wrap_for(master, key), key, provisioning)
+
+    def _require_genuine(
+        self, record: MasterRecord, wrap: Wrap, key: InstallationKey, provisioning: Provisioning
+    ) -> None:
+        try:
+            verify_master(record, wrap, key, provisioning)
+        except KeyRecordError:
+            if self.installations[key.fingerprint].signature:
+                raise
+            # the wraps of a key that is invited were signed by the one that invited it
+            verify_invitation(record, wrap, self.identity.key.public_key, provisioning)
 
     def _wrap_for(self, master: Master, key: InstallationKey) -> Wrap:
         if wrap := self._wraps.get((master.record.id, key.fingerprint)):
@@ -166,9 +197,17 @@ class Operation:
         msg = f"master key {master.record.id} has no wrap for installation key {key.fingerprint}; restore a backup"
         raise KeyStoreError(msg)
 
+    def unlink_beyond(self) -> None:
+        """Take their numbers from events that nothing was signed with: the next ones need these numbers."""
+        if count := store.unlink_beyond(self.connection, self._record.events):
+            text = "%d audit events had places that are none of the chain; `sa-keyvault audit verify` tells of them"
+            _logger.warning(text, count)
+
     def note(self, action: str, subject: str) -> None:
         """Write an audit event."""
-        store.add_event(self.connection, self.identity.event(self.store_id, action, subject, self._reason))
+        event = self.identity.event(self.store_id, action, subject, self._reason)
+        self._noted.add(event.id)
+        store.add_event(self.connection, event)
 
     # -- master keys ---------------------------------------------------------------------------------------------
 
@@ -271,15 +310,27 @@ class Operation:
         """Return the working keys that a master key wraps."""
         return [record for record in self.working.values() if record.master_id == master.record.id]
 
-    def rewrap(self, former: Master, successor: Master) -> int:
-        """Wrap the working keys of a master key by another of its lineage; return how many.
+    def rewrap(self, records: Sequence[WorkingRecord], former: Master, successor: Master) -> Rewrapped:
+        """Wrap working keys of a master key by another of its lineage.
 
         A key without a birth, which somebody who knows the former master key has made, is left where it is.
+
+        Raises:
+            sa_keyvault.KeyRecordError: The record of a key was changed outside the library.
         """
         old, new = former.require_secret(), successor.require_secret()
-        records = self.born(self.under(former))
-        self._write(successor, [rewrapped(record, old, successor.record, new) for record in records])
-        return len(records)
+        born = self.born(records)
+        self._write(successor, [rewrapped(record, old, successor.record, new) for record in born])
+        left = {record.number for record in records} - {record.number for record in born}
+        if left:
+            _logger.warning(
+                "%d working keys (%d the first) stay under master key %s: no installation key has signed that it made "
+                "them; `sa-keyvault audit verify` names them",
+                len(left),
+                min(left),
+                former.record.id,
+            )
+        return Rewrapped(len(born), tuple(sorted(left)))
 
     def move_working(self, records: Sequence[WorkingRecord], state: KeyState, action: str) -> None:
         """Put working keys into another state; the secret is wiped where they are removed.
@@ -381,7 +432,7 @@ class Operation:
         """Link all events, and sign the store as it stands now, for every installation."""
         record = self._linked()
         masters = [master.record for master in self.masters.values()]
-        digest = store_digest(masters, inactive_states(self.working.values()))
+        digest = store_digest(masters, inactive_states(self.working.values()), self.installations)
         record = replace(record, version=record.version + 1, digest=digest)
         store.replace_store(self.connection, record)
         for key in self.signers:
@@ -389,13 +440,21 @@ class Operation:
 
     def _linked(self) -> StoreRecord:
         record, events = self._record, []
-        for event in store.unlinked_events(self.connection):
+        # what others did in passing comes first: the clock of a server that leaves may be ahead
+        for event in sorted(store.unlinked_events(self.connection), key=lambda event: event.id in self._noted):
             # an event that somebody else wrote is left for the audit to find
-            if self._is_genuine(event):
+            if self._is_own(event) and self._is_genuine(event):
                 record, linked = chained(record, event)
                 events.append(linked)
         store.link_events(self.connection, events)
         return record
+
+    def _is_own(self, event: Event) -> bool:
+        """Whether an event may be linked now: one of who opens the store is never left over from another operation.
+
+        Else an old one whose place in the chain was taken away would count once more.
+        """
+        return event.action not in MEMBERSHIP or event.id in self._noted
 
     def _is_genuine(self, event: Event) -> bool:
         key = self._public_keys.get(event.fingerprint)
@@ -403,10 +462,16 @@ class Operation:
 
     def born(self, records: Sequence[WorkingRecord]) -> list[WorkingRecord]:
         """Return those working keys whose creation an installation key has signed."""
-        found = store.births(self.connection, [record.number for record in records])
-        numbers = {event.subject for event in found if self._is_genuine(event)}
-        return [record for record in records if str(record.number) in numbers]
+        numbers = self.births.among(record.number for record in records)
+        return [record for record in records if record.number in numbers]
 
     def _signed_store(self, record: StoreRecord, key: InstallationKey) -> InstallationRecord:
         certificate = self.installations[key.fingerprint].certificate
         return sign_store(record, key, self.identity.policy.provisioning, certificate)
+
+
+def _present(known: Mapping[str, InstallationRecord], fingerprint: str) -> InstallationRecord:
+    if found := known.get(fingerprint):
+        return found
+    msg = f"the row of installation key {fingerprint}, which opens the key store, was deleted; restore it from a backup"
+    raise KeyRecordError(msg)

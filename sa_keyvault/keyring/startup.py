@@ -21,7 +21,7 @@ from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.private import is_in_memory
 from sa_keyvault.keyring.settings import Settings
 from sa_keyvault.keyring.usage import reserve
-from sa_keyvault.ledger import StoreRecord, chained, members, store_digest
+from sa_keyvault.ledger import StoreRecord, chained, store_digest
 from sa_keyvault.records import new_id, new_master
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import Provisioning
@@ -100,7 +100,7 @@ def prepare(
     _require_accepted_signature(connection, keys, identity)
     for key_id, amount in lost.items():
         store.add_usage(connection, new_id(), key_id, amount)
-    if _needs_master(connection, keys, identity.policy.provisioning, settings) and _can_sign(connection, identity):
+    if _needs_master(connection, keys, identity.policy.provisioning, settings) and _can_sign(keys, identity):
         with operation(connection, identity, "start-up") as changing:
             changing.follow_master(keys.sealing_masters()[0], identity.policy.provisioning.master_suite)
         keys = load(connection, identity)
@@ -170,10 +170,9 @@ def _needs_master(connection: Connection, keys: KeySet, provisioning: Provisioni
     return bool(masters) and not any(fresh)
 
 
-def _can_sign(connection: Connection, identity: Identity) -> bool:
+def _can_sign(keys: KeySet, identity: Identity) -> bool:
     """Whether a master key could be signed for all installations; else a server starts with those that there are."""
-    present = members(store.membership_events(connection))
-    missing = present - {key.fingerprint for key in identity.signers}
+    missing = keys.members - {key.fingerprint for key in identity.signers}
     if missing:
         _logger.warning("a new master key is due, and is not made: nothing can be signed for %s", ", ".join(missing))
     return not missing
@@ -192,7 +191,7 @@ def _make_store(connection: Connection, identity: Identity, columns: Sequence[De
     master, secret = new_master(new_id(), provisioning.master_suite)
     store.add_master(connection, master)
     store.add_wraps(connection, [wrap_master(master, secret, identity.key, provisioning)])
-    record = StoreRecord(master.store_id, 1, store_digest([master], {}), 0, "")
+    record = StoreRecord(master.store_id, 1, store_digest([master], {}, [identity.key.fingerprint]), 0, "")
     created = ("store-created", record.store_id), ("master-key-created", master.id)
     for action, subject in created:
         record, event = chained(record, identity.event(record.store_id, action, subject))

@@ -166,7 +166,7 @@ def reserve(connection: Connection, key_id: str, wanted: int, limit: int) -> int
     Returns:
         How much is reserved.
     """
-    if store.usage(connection, key_id) + wanted > limit:
+    if not wanted or store.usage(connection, key_id) + wanted > limit:
         return 0
     store.add_usage(connection, new_id(), key_id, wanted)
     return wanted

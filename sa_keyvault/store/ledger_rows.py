@@ -13,18 +13,23 @@ __all__ = [
     "add_installation",
     "add_store",
     "births",
+    "born_for",
     "delete_installation",
     "events",
     "installations",
     "link_events",
     "link_of",
+    "linked_events",
     "membership_events",
     "replace_installation",
     "replace_store",
     "store_record",
+    "unlink_beyond",
     "unlinked_events",
 ]
 
+_PORTION = 10_000  # numbers in one statement: databases and drivers have a limit of parameters
+_IS_BIRTH = event_table.c.action == "working-key-created"
 _FIELDS = ("store_id", "version", "digest", "events", "head")
 
 
@@ -91,21 +96,42 @@ def link_events(connection: Connection, events: Sequence[Event]) -> None:
         execute(connection, statement, rows)
 
 
-def membership_events(connection: Connection) -> list[Event]:
-    """Return the linked events that say which installation keys open the store, in order."""
-    statement = select(event_table).where(event_table.c.number.is_not(None), event_table.c.action.in_(MEMBERSHIP))
-    return [Event(**row) for row in execute(connection, statement.order_by(event_table.c.number)).mappings()]
+def membership_events(connection: Connection, last: int) -> list[Event]:
+    """Return the events up to number *last* that say which installation keys open the store, in order."""
+    number = event_table.c.number
+    statement = select(event_table).where(event_table.c.action.in_(MEMBERSHIP), number.between(1, last))
+    return [Event(**row) for row in execute(connection, statement.order_by(number)).mappings()]
 
 
 def births(connection: Connection, numbers: Sequence[int]) -> list[Event]:
     """Return the events of the creation of working keys."""
-    subjects = [str(number) for number in numbers]
-    if not subjects:
-        return []
-    statement = select(event_table).where(
-        event_table.c.action == "working-key-created", event_table.c.subject.in_(subjects)
-    )
+    found: list[Event] = []
+    for start in range(0, len(numbers), _PORTION):
+        subjects = {str(number) for number in numbers[start : start + _PORTION]}
+        statement = select(event_table).where(_IS_BIRTH, event_table.c.subject.in_(subjects))
+        # MariaDB finds texts equal that differ by blanks
+        found += (Event(**row) for row in execute(connection, statement).mappings() if row["subject"] in subjects)
+    return found
+
+
+def born_for(connection: Connection, reason: str) -> set[int]:
+    """Return the numbers in those events of the creation of working keys that have a reason."""
+    statement = select(event_table.c.subject).where(_IS_BIRTH, event_table.c.reason == reason)
+    return {int(subject) for subject in execute(connection, statement).scalars() if subject.isdecimal()}
+
+
+def linked_events(connection: Connection, first: int, last: int) -> list[Event]:
+    """Return the events with places in the chain from *first* to *last*, in order."""
+    number = event_table.c.number
+    statement = select(event_table).where(number.between(first, last)).order_by(number)
     return [Event(**row) for row in execute(connection, statement).mappings()]
+
+
+def unlink_beyond(connection: Connection, last: int) -> int:
+    """Take from events the places that are none of the chain, which has *last*; return how many had one."""
+    number = event_table.c.number
+    statement = update(event_table).where(~number.between(1, last)).values(number=None, link="")
+    return execute(connection, statement).rowcount
 
 
 def link_of(connection: Connection, number: int) -> str | None:

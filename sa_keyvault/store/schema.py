@@ -62,6 +62,8 @@ event_table: Table = Table(
     # of events that were written in passing both are empty until the next operation links them
     Column("number", BigInteger, nullable=True, unique=True),
     Column("link", String(64), nullable=False),
+    # who opens the store, and the births of some keys, are found without a look at all other events
+    Index("ix_keyvault_event_action", "action", "subject"),
     **_TABLE_OPTIONS,
 )
 master_table: Table = Table(

@@ -113,7 +113,7 @@ def _column() -> EncryptedColumn:
 
 
 def _layouts(column: EncryptedColumn) -> Layouts:
-    keys = KeySet(_STORE, _POLICY, {example.MASTER_ID: _master()}, WorkingKeys.all([_working()]))
+    keys = KeySet(_STORE, _POLICY, {example.MASTER_ID: _master()}, WorkingKeys.all([_working()]), frozenset())
     opener = keys.opener(_working(), example.AREA, column.binding)
     return Layouts(lambda _: (opener, True))
 
@@ -147,7 +147,7 @@ def test_package_seals_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the nonce of the example, the package makes the envelope of the example."""
     column = _column()
     monkeypatch.setattr("os.urandom", lambda size: example.NONCE[:size])
-    keys = KeySet(_STORE, _POLICY, {example.MASTER_ID: _master()}, WorkingKeys.all([_working()]))
+    keys = KeySet(_STORE, _POLICY, {example.MASTER_ID: _master()}, WorkingKeys.all([_working()]), frozenset())
     seal = keys.sealer(_working(), column.binding)
     plaintext = column.values.encode(example.VALUE)
     assert plaintext is not None

@@ -38,7 +38,9 @@ def fill(engine: Engine, ring: KeyRing, count: int, state: KeyState = KeyState.A
         connection.execute(insert(working_table), rows)
         found = store.store_record(connection)
         assert found is not None
-        digest = store_digest([master.record], inactive_states(store.working(connection)))
+        digest = store_digest(
+            [master.record], inactive_states(store.working(connection)), [ring.identity.key.fingerprint]
+        )
         signed = replace(found, version=found.version + 1, digest=digest)
         store.replace_store(connection, signed)
         provisioning = ring.identity.policy.provisioning
