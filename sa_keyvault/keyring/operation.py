@@ -191,7 +191,7 @@ class Operation:
         """
         active = [master for master in self.masters.values() if master.record.state is KeyState.ACTIVE]
         if not active:
-            msg = "no master key is active, so nothing can be moved under one; enable one first"
+            msg = "no master key is active, so nothing can be moved under one; enable one, or rotate a retired one"
             raise KeyStateError(msg)
         return sorted(active, key=lambda master: (master.record.created, master.record.id), reverse=True)
 
