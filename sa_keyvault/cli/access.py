@@ -2,7 +2,6 @@
 
 import functools
 import tomllib
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -16,9 +15,9 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from sa_keyvault import store
-from sa_keyvault.administration import provisioning_of
-from sa_keyvault.cli.consoles import error_output
-from sa_keyvault.errors import ConfigurationError, KeyStoreError, LegacyAlgorithmWarning
+from sa_keyvault.administration import provisioning_of, sealing_provisioning_of
+from sa_keyvault.cli.consoles import error_output, quiet_warnings, shown_warnings
+from sa_keyvault.errors import ConfigurationError, KeyStoreError
 from sa_keyvault.installation import (
     InstallationKey,
     has_own_secret,
@@ -122,7 +121,7 @@ class Access:
         """
         key = self.read_key()
         with self.connection() as connection:
-            ring = self.ring(key, provisioning_of(connection, key))
+            ring = self.ring(key, sealing_provisioning_of(connection, key))
         engine = new_engine(self.url)
         try:
             ring.initialize(engine, metadata)
@@ -133,10 +132,19 @@ class Access:
 
     @contextmanager
     def opened(self, removal_delay: timedelta = timedelta(hours=24)) -> Iterator[tuple[Connection, KeyRing]]:
-        """Open a connection and a ring that is provisioned as the key store is."""
+        """Open a connection and a ring that is provisioned as the key store is, to change keys: it warns of 3DES."""
         key = self.read_key()
         with self.anchored(key) as connection:
-            yield connection, self.ring(key, provisioning_of(connection, key), removal_delay)
+            with shown_warnings():
+                ring = self.ring(key, provisioning_of(connection, key), removal_delay)
+            yield connection, ring
+
+    @contextmanager
+    def reading(self) -> Iterator[tuple[Connection, KeyRing]]:
+        """Open the same to see what there is, which tells by itself what is outdated."""
+        key = self.read_key()
+        with self.anchored(key) as connection:
+            yield connection, self.own_ring(connection, key)
 
     @contextmanager
     def anchored(self, key: InstallationKey) -> Iterator[Connection]:
@@ -164,24 +172,27 @@ class Access:
 
     def _verified(self, connection: Connection, key: InstallationKey) -> StoreRecord:
         own = replace(self, also=())
-        return load_keys(connection, own.ring(key, provisioning_of(connection, key)).identity).record
+        return load_keys(connection, own.own_ring(connection, key).identity).record
+
+    def own_ring(self, connection: Connection, key: InstallationKey) -> KeyRing:
+        """Return a ring that is provisioned as the key store is, without a warning: nothing is made by it."""
+        with quiet_warnings():
+            return self.ring(key, provisioning_of(connection, key))
 
     def ring(
         self, key: InstallationKey, provisioning: Provisioning, removal_delay: timedelta = timedelta(hours=24)
     ) -> KeyRing:
-        """Return a ring; `status` and `doctor` tell what is outdated about it."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LegacyAlgorithmWarning)
-            also = [installation_key_at(place, passphrase_from_file(secret)) for place, secret in self.also]
-            return KeyRing(
-                key,
-                provisioning,
-                refresh_seconds=self.refresh_seconds,
-                removal_delay=removal_delay,
-                actor=self.actor,
-                anchor=self.anchor,
-                also=also,
-            )
+        """Return a ring as the options say."""
+        also = [installation_key_at(place, passphrase_from_file(secret)) for place, secret in self.also]
+        return KeyRing(
+            key,
+            provisioning,
+            refresh_seconds=self.refresh_seconds,
+            removal_delay=removal_delay,
+            actor=self.actor,
+            anchor=self.anchor,
+            also=also,
+        )
 
 
 def access_options(command: Callable[..., Any]) -> Callable[..., Any]:

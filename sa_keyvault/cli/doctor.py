@@ -14,7 +14,7 @@ from sa_keyvault.cli.access import Access, access_options
 from sa_keyvault.cli.consoles import output
 from sa_keyvault.cli.models import read_metadata
 from sa_keyvault.cli.progress import progress_bar
-from sa_keyvault.errors import KeyVaultError
+from sa_keyvault.errors import KeyRecordError, KeyStoreError, KeyVaultError
 from sa_keyvault.plugin import KeyRing
 
 __all__ = ["doctor"]
@@ -32,8 +32,11 @@ def doctor(access: Access, source: str | None, *, all_values: bool, as_json: boo
     key = access.read_key()
     # the anchor is compared as part of the examination
     with access.connection() as connection:
-        ring = access.ring(key, administration.provisioning_of(connection, key))
-        findings = list(administration.examine(connection, ring))
+        try:
+            ring = access.own_ring(connection, key)
+            findings = list(administration.examine(connection, ring))
+        except (KeyRecordError, KeyStoreError) as error:
+            findings = [Finding("key store", is_good=False, detail=str(error))]
     if source is not None and all(finding.is_good for finding in findings):
         findings += _values(access, ring, source, None if all_values else _SAMPLE)
     _print(findings, as_json=as_json)

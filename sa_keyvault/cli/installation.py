@@ -7,7 +7,7 @@ import click
 
 from sa_keyvault import administration
 from sa_keyvault.cli.access import Access, access_options, yes_option
-from sa_keyvault.cli.consoles import error_output, output
+from sa_keyvault.cli.consoles import error_output, output, shown_warnings
 from sa_keyvault.errors import InstallationKeyError
 from sa_keyvault.installation import (
     WRAPPINGS,
@@ -88,7 +88,7 @@ def import_key(access: Access, copy: Path, copy_passphrase: Path) -> None:
 def _opening(access: Access, key: InstallationKey) -> InstallationKey:
     """Return the key, if it opens the key store."""
     with access.connection() as connection:
-        load_keys(connection, access.ring(key, administration.provisioning_of(connection, key)).identity)
+        load_keys(connection, access.own_ring(connection, key).identity)
     return key
 
 
@@ -162,7 +162,8 @@ def join(access: Access, inviter: str) -> None:
     """Accept the invitation of the installation key with the fingerprint INVITER, which is trusted for it."""
     key = access.read_key()
     with access.connection() as connection:
-        ring = access.ring(key, administration.provisioning_of(connection, inviter))
+        with shown_warnings():
+            ring = access.ring(key, administration.provisioning_of_invitation(connection, key, inviter))
         administration.join_installation(connection, ring, inviter, access.reason)
     output().print(f"installation key {key.fingerprint} opens the key store, beside {inviter}")
 
@@ -184,7 +185,7 @@ def confirm(access: Access, fingerprint: str, *, yes: bool) -> None:
 @access_options
 def drill(access: Access) -> None:
     """Prove that a copy of the installation key, for instance from a backup, opens this key store."""
-    with access.opened() as (connection, ring):
+    with access.reading() as (connection, ring):
         found = administration.status(connection, ring)
     usable = [master for master in found.masters if master.state in ("active", "retired")]
     output().print(

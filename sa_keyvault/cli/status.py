@@ -19,7 +19,7 @@ __all__ = ["status"]
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def status(access: Access, *, as_json: bool) -> None:
     """Show the keys of every level: states, ages, use, the values under them, and what can be removed."""
-    with access.opened() as (connection, ring):
+    with access.reading() as (connection, ring):
         found = administration.status(connection, ring)
     if as_json:
         output().print_json(json.dumps(asdict(found)))
