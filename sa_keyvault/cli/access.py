@@ -4,7 +4,7 @@ import functools
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sa_keyvault import store
 from sa_keyvault.administration import provisioning_of, sealing_provisioning_of
 from sa_keyvault.cli.consoles import error_output, quiet_warnings, shown_warnings
-from sa_keyvault.errors import ConfigurationError, KeyStoreError
+from sa_keyvault.errors import ConfigurationError, KeyStoreError, KeyVaultError
 from sa_keyvault.installation import (
     InstallationKey,
     has_own_secret,
@@ -52,7 +52,7 @@ class Access:
         also: Other installation keys that the store is signed with, each with the file of its passphrase or PIN.
     """
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     installation_key: str
     passphrase_file: Path | None
     actor: str | None
@@ -98,12 +98,14 @@ class Access:
             sa_keyvault.ConfigurationError: The URL is none.
             sa_keyvault.KeyStoreError: The database does not answer, or refuses a statement.
         """
-        engine = _engine(self.url)
+        engine, outcome = _engine(self.url), "nothing was changed"
         try:
-            with engine.begin() as connection:
+            with engine.connect() as connection, connection.begin() as transaction:
                 yield connection
+                outcome = "whether it was committed is not known, and `sa-keyvault status` shows it"
+                transaction.commit()
         except SQLAlchemyError as error:
-            msg = f"the database failed ({type(error).__name__}: {getattr(error, 'orig', error)}); nothing was changed"
+            msg = f"the database failed ({type(error).__name__}: {getattr(error, 'orig', error)}); {outcome}"
             raise KeyStoreError(msg) from None
         finally:
             engine.dispose()
@@ -159,16 +161,28 @@ class Access:
             if self.anchor is not None and before is not None:
                 advance_anchor(self.anchor, before)
             yield connection
+        self.advance_anchor(key, before)
+
+    def advance_anchor(self, key: InstallationKey, before: StoreRecord | None = None) -> None:
+        """Write to the anchor what is committed now; where that fails, the operation is done all the same.
+
+        Args:
+            key: Installation key that opens the key store.
+            before: What the anchor has seen.
+        """
         if self.anchor is None:
             return
-        with self.connection() as connection:
-            if store.store_record(connection) == before:
-                return
-            record = self._verified(connection, key)
         try:
+            with self.connection() as connection:
+                if store.store_record(connection) == before:
+                    return
+                record = self._verified(connection, key)
             advance_anchor(self.anchor, record)
-        except ConfigurationError as error:
-            error_output().print(f"sa-keyvault: warning: {error}", style="yellow")
+        except KeyVaultError as error:
+            # what follows a semicolon is the way out of an operation that has failed
+            problem = str(error).partition("; ")[0]
+            msg = f"sa-keyvault: warning: the operation is committed; the anchor was not advanced: {problem}"
+            error_output().print(msg, style="yellow")
 
     def _verified(self, connection: Connection, key: InstallationKey) -> StoreRecord:
         own = replace(self, also=())
@@ -200,7 +214,7 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(**given: Any) -> Any:
-        own = {field.name: given.pop(field.name) for field in fields(Access)}
+        own = {one.name: given.pop(one.name) for one in fields(Access)}
         own |= {name: _given(own[name], name) for name in ("url", "installation_key")}
         return command(Access(**own), **given)
 

@@ -164,7 +164,9 @@ def join(access: Access, inviter: str) -> None:
     with access.connection() as connection:
         with shown_warnings():
             ring = access.ring(key, administration.provisioning_of_invitation(connection, key, inviter))
+        # the anchor is compared in here: before it has joined, the key verifies nothing
         administration.join_installation(connection, ring, inviter, access.reason)
+    access.advance_anchor(key)
     output().print(f"installation key {key.fingerprint} opens the key store, beside {inviter}")
 
 
