@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sa_keyvault import store
 from sa_keyvault.administration import provisioning_of, sealing_provisioning_of
 from sa_keyvault.cli.consoles import error_output, quiet_warnings, shown_warnings
+from sa_keyvault.cli.key_files import KEY_AND_PASSPHRASE, passphrase_in
 from sa_keyvault.errors import ConfigurationError, KeyStoreError, KeyVaultError
 from sa_keyvault.installation import (
     InstallationKey,
@@ -59,7 +60,7 @@ class Access:
     reason: str
     anchor: Path | None
     refresh_seconds: float
-    also: tuple[tuple[str, Path], ...]
+    also: tuple[tuple[str, Path], ...] = field(repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a reason that is too long, before anything is done.
@@ -197,7 +198,7 @@ class Access:
         self, key: InstallationKey, provisioning: Provisioning, removal_delay: timedelta = timedelta(hours=24)
     ) -> KeyRing:
         """Return a ring as the options say."""
-        also = [installation_key_at(place, passphrase_from_file(secret)) for place, secret in self.also]
+        also = [installation_key_at(place, passphrase_in(secret, "--also")) for place, secret in self.also]
         return KeyRing(
             key,
             provisioning,
@@ -283,7 +284,7 @@ def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
             "--also",
             type=(str, click.Path(path_type=Path)),
             multiple=True,
-            metavar="KEY PASSPHRASE",
+            metavar=KEY_AND_PASSPHRASE,
             help="Another installation key that opens the store, and the file of its passphrase: to sign for it, too.",
         ),
     ]

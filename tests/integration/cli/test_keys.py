@@ -11,7 +11,7 @@ from sqlalchemy import URL, Engine, create_engine, select
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
 from support.certificates import bundle, certificate_for
-from support.command import EMAIL, Runner
+from support.command import EMAIL, KeyFiles, Runner
 from support.models import Base, Claimant
 
 from sa_keyvault import InstallationKey, KeyRing, KeyStateError, Provisioning, store
@@ -284,6 +284,64 @@ def test_init(sqlite_url: URL, run: Runner, tmp_path: Path, make_engine: EngineM
     assert run("init", "--no-backup", url=sqlite_url, **files).code == 1
     from_copy = {"SA_KEYVAULT_INSTALLATION_KEY": backup[0], "SA_KEYVAULT_PASSPHRASE_FILE": backup[1]}
     assert run("installation", "drill", url=sqlite_url, **from_copy).code == 0
+
+
+@pytest.fixture
+def new_files(tmp_path: Path) -> dict[str, str]:
+    """The environment that names files of a key that is not there yet."""
+    return {
+        "SA_KEYVAULT_INSTALLATION_KEY": str(tmp_path / "new.pem"),
+        "SA_KEYVAULT_PASSPHRASE_FILE": str(tmp_path / "new.passphrase"),
+    }
+
+
+def test_init_makes_nothing_that_is_of_no_use(
+    application: Engine, sqlite_url: URL, run: Runner, tmp_path: Path, new_files: dict[str, str]
+) -> None:
+    """Beside another's key store, without a database, and where a name is taken, `init` leaves no file."""
+    other = run("init", "--no-backup", url=sqlite_url, **new_files)
+    assert (other.code, "the database has key store " in other.errors) == (1, True)
+    nowhere = run("init", "--no-backup", "--url", "sqlite:////nowhere/none.db", **new_files)
+    assert (nowhere.code, "; nothing" not in nowhere.errors, "the database failed" in nowhere.errors) == (1, True, True)
+    assert list(tmp_path.glob("new.*")) == []
+    (tmp_path / "new.pem").touch()
+    taken = run("init", "--no-backup", "--url", f"sqlite:///{tmp_path / 'new.db'}", **new_files)
+    assert (taken.code, "exists already" in taken.errors) == (1, True)
+    assert not (tmp_path / "new.passphrase").exists()
+
+
+def test_init_goes_on(sqlite_url: URL, run: Runner, tmp_path: Path, new_files: dict[str, str]) -> None:
+    """Where the copy or the store could not be made, the same command goes on with the key that is there."""
+    copy = tmp_path / "safe" / "copy.pem", tmp_path / "safe" / "copy.passphrase"
+    command = ("init", "--backup", *map(str, copy))
+    failed = run(*command, url=sqlite_url, **new_files)
+    assert (failed.code, "is kept; the same command goes on with it" in failed.errors.replace("\n", " ")) == (1, True)
+    copy[0].parent.mkdir()
+    done = run(*command, url=sqlite_url, **new_files)
+    there, copied, made = done.output.splitlines()
+    assert (done.code, there.split()[-1], made.split()[2]) == (0, copied.split()[-1], copied.split()[-1])
+    environment = {"SA_KEYVAULT_INSTALLATION_KEY": str(copy[0]), "SA_KEYVAULT_PASSPHRASE_FILE": str(copy[1])}
+    assert run("installation", "drill", url=sqlite_url, **environment).code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status", "--also", "{key}", "{secret}"),
+        ("installation", "add", "{key}", "{secret}"),
+        ("installation", "import", "{key}", "{secret}", "--installation-key", "other.pem"),
+        ("installation", "generate", "other.pem", "no/{secret}"),
+    ],
+    ids=" ".join,
+)
+def test_passphrase_in_place_of_its_file(
+    application: Engine, sqlite_url: URL, run: Runner, key_files: KeyFiles, command: tuple[str, ...]
+) -> None:
+    """Who gives the passphrase where its file is asked for is told so, without it (R-38, A-74)."""
+    secret = key_files.passphrase.read_text()
+    done = run(*(one.format(key=key_files.key, secret=secret) for one in command), url=sqlite_url)
+    assert (done.code, "never the passphrase itself" in done.errors.replace("\n", " ")) == (1, True)
+    assert secret not in done.errors + done.output
 
 
 # -- doctor ------------------------------------------------------------------------------------------------------------
