@@ -63,7 +63,7 @@ class Access:
     also: tuple[tuple[str, Path], ...] = field(repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a reason that is too long, before anything is done.
+        """Refuse a reason that is too long, or no line of text, before anything is done.
 
         Raises:
             sa_keyvault.ConfigurationError: It is.

@@ -13,6 +13,7 @@ from sa_keyvault.keyring.ring import Ring
 from sa_keyvault.keyring.settings import Settings, default_actor
 from sa_keyvault.keyring.startup import DeclaredColumn, initialize, prepare
 from sa_keyvault.keyring.transaction import TransactionState, drop_state, find_state, state_of
+from sa_keyvault.keyring.wording import shown
 
 __all__ = [
     "DeclaredColumn",
@@ -42,5 +43,6 @@ __all__ = [
     "prepare",
     "require_reason",
     "require_store",
+    "shown",
     "state_of",
 ]

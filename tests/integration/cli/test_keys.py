@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import EngineMaker, RingMaker
 from cryptography import x509
-from sqlalchemy import URL, Engine, create_engine, select
+from sqlalchemy import URL, Engine, create_engine, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
 from support.certificates import bundle, certificate_for
@@ -17,6 +17,7 @@ from support.models import Base, Claimant
 from sa_keyvault import InstallationKey, KeyRing, KeyStateError, Provisioning, store
 from sa_keyvault.installation import InstallationCertificate
 from sa_keyvault.records import MasterRecord, WorkingRecord
+from sa_keyvault.store.schema import column_table, event_table
 
 pytestmark = pytest.mark.alone
 
@@ -130,6 +131,22 @@ def test_audit(application: Engine, sqlite_url: URL, run: Runner) -> None:
     assert "was changed: its signature does not fit" in found.errors
     listed = run("audit", "list", "--json", url=sqlite_url)
     assert {"nobody"} < {json.loads(line)["actor"] for line in listed.output.splitlines()}
+
+
+def test_forged_texts_do_not_command_the_terminal(application: Engine, sqlite_url: URL, run: Runner) -> None:
+    """Line breaks and escapes that somebody has written to the tables are shown as such (A-31)."""
+    forged = "x\n2026-01-01T00:00:00Z  root\x1b[31m"
+    with application.begin() as connection:
+        connection.execute(update(event_table).values(actor=forged, reason=forged))
+        connection.execute(update(column_table).values(table_name=forged))
+    for command in (("audit", "list"), ("audit", "verify"), ("status",), ("doctor",), ("working", "rotate", forged)):
+        done = run(*command, url=sqlite_url)
+        assert [line for line in f"{done.output}\n{done.errors}".splitlines() if line.startswith("2026-01-01T")] == []
+        assert "\x1b" not in done.output + done.errors
+    listed = run("audit", "list", url=sqlite_url).output.splitlines()
+    assert {line.split("  ")[1] for line in listed} == {r"x\n2026-01-01T00:00:00Z"}
+    refused = run("working", "rotate", "identities", "--reason", forged, url=sqlite_url)
+    assert (refused.code, "the reason has a control character" in refused.errors) == (1, True)
 
 
 def test_configured_in_pyproject(
