@@ -375,6 +375,20 @@ def test_doctor(application: Engine, sqlite_url: URL, run: Runner) -> None:
     assert "ok     values of claimant.email: 1 open" in lines
 
 
+def test_doctor_writes_nothing(application: Engine, sqlite_url: URL, run: Runner, tmp_path: Path) -> None:
+    """An examination makes no key, though a master key is due, remembers no column, and does not touch the anchor."""
+    with application.begin() as connection:
+        (master,) = store.masters(connection)
+        store.add_usage(connection, "0" * 32, master.id, 2**62)
+        connection.exec_driver_sql("DELETE FROM keyvault_column WHERE column_name = 'voice_model'")
+    before = Path(str(sqlite_url.database)).read_bytes()
+    for arguments in ((), ("--anchor", str(tmp_path / "app.anchor"))):
+        done = run("doctor", "--metadata", "support.models:Base", *arguments, url=sqlite_url)
+        assert (done.code, "ok     values of claimant.email: 1 open" in done.output.splitlines()) == (0, True)
+    assert Path(str(sqlite_url.database)).read_bytes() == before
+    assert not (tmp_path / "app.anchor").exists()
+
+
 FAULTS = {
     "key store": "UPDATE keyvault_master_key SET created = '2001-01-01T00:00:00Z'",
     "working keys": "UPDATE keyvault_working_key SET created = '2001-01-01T00:00:00Z' WHERE area = 'models'",
