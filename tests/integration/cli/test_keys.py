@@ -88,7 +88,11 @@ def test_life_of_a_master_key(application: Engine, sqlite_url: URL, run: Runner)
     expected = f"master key {former.id} is retired, {successor.id} follows it\n  2 working keys wrapped anew\n"
     assert (0, expected, "") == (first.code, first.output, first.errors)
     assert email(application) == EMAIL
-    assert run("master", "disable", successor.id, url=sqlite_url).output == f"master key {successor.id} is disabled\n"
+    disabled = run("master", "disable", successor.id, url=sqlite_url)
+    assert disabled.output == f"master key {successor.id} is disabled\n"
+    assert f"until `sa-keyvault master enable {successor.id}`" in disabled.errors.replace("\n", " ")
+    assert "no master key is active" in run("status", url=sqlite_url).errors
+    assert run("doctor", url=sqlite_url).code == 1
     with pytest.raises(KeyStateError, match="is disabled"):
         email(application)
     assert run("master", "enable", successor.id, url=sqlite_url).code == 0
