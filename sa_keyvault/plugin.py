@@ -224,6 +224,26 @@ class KeyRing(Ring):
             self._use(prepare(connection, self.identity, self.settings, (), {}, load_keys))
         self._engine = connection.engine
 
+    def examine(self, engine: Engine) -> None:
+        """Open the key store to read values on *engine*, and make nothing, which `initialize` would do.
+
+        Args:
+            engine: Without a key ring; this one is attached to it.
+
+        Raises:
+            sa_keyvault.KeyStoreError: There is no key store, or it is another installation's.
+            sa_keyvault.KeyRecordError: A key's record was changed outside the library.
+        """
+        self.attach(engine)
+        private = _private_connection(engine)
+        if private is None:
+            with _connection(engine) as connection:
+                keys = load_keys(connection, self.identity)
+        else:
+            keys = private.run(lambda connection: load_keys(connection, self.identity))
+        self._private, self._engine, self._door = private, engine, Door(self, engine.dialect)
+        self._use(keys)
+
     def seal(self, column: Any, key: Any, value: Any) -> bytes:
         """Return the envelope of *value*, to be stored in *column* in the row that *key* names.
 

@@ -1,5 +1,6 @@
 """Files that hold a secret: read only where nobody else can reach them, written whole or not at all."""
 
+import errno
 import os
 import secrets
 import stat
@@ -9,6 +10,7 @@ from sa_keyvault.errors import InstallationKeyError
 
 __all__ = ["read_private_file", "write_private_file"]
 
+_WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # FAT: EPERM
 _MAX_FILE_SIZE = 64 * 1024  # bytes; an RSA-16384 key needs 13 KiB
 
 
@@ -52,28 +54,51 @@ def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
 def write_private_file(path: Path, data: bytes) -> None:
     """Write a file with mode 0600, which appears whole or not at all.
 
+    On a file system without hard links, such as FAT, what a crash leaves of it may be a part.
+
     Raises:
         sa_keyvault.InstallationKeyError: The file exists already, or cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        _write_new(temporary, data)
         try:
-            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-            # link instead of replace: it fails where the name is taken, so no key is ever overwritten
-            os.link(temporary, path)
-            _sync_folder(path.parent)
+            _link(temporary, path, data)
         finally:
             temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
     except FileExistsError:
-        msg = f"{path} exists already; an installation key is never overwritten, choose another name"
-        raise InstallationKeyError(msg) from None
+        problem = "exists already; an installation key is never overwritten, choose another name"
     except OSError as error:
-        msg = f"{path} cannot be written ({error.strerror})"
-        raise InstallationKeyError(msg) from None
+        problem = f"cannot be written ({error.strerror})"
+    else:
+        return
+    msg = f"{path} {problem}"
+    raise InstallationKeyError(msg)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a file that is not there yet, private from its first moment on; none is left where that fails."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _link(temporary: Path, path: Path, data: bytes) -> None:
+    """Give a file its name, which is never taken from another one."""
+    try:
+        # link instead of replace: it fails where the name is taken, so no key is ever overwritten
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LINKS:
+            raise
+        _write_new(path, data)
 
 
 def _sync_folder(folder: Path) -> None:

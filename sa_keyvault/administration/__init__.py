@@ -18,7 +18,12 @@ from sa_keyvault.administration.masters import (
     retire_master,
     rotate_master,
 )
-from sa_keyvault.administration.provision import Provisioned, provision, provisioning_of
+from sa_keyvault.administration.provision import Provisioned, provision
+from sa_keyvault.administration.provisioned import (
+    provisioning_of,
+    provisioning_of_invitation,
+    sealing_provisioning_of,
+)
 from sa_keyvault.administration.removal import remove_master, remove_working
 from sa_keyvault.administration.status import MasterStatus, Status, WorkingStatus, status
 from sa_keyvault.administration.working import disable_working, enable_working, retire_working, rotate_area
@@ -45,6 +50,7 @@ __all__ = [
     "join_installation",
     "provision",
     "provisioning_of",
+    "provisioning_of_invitation",
     "remove_installation",
     "remove_master",
     "remove_working",
@@ -53,6 +59,7 @@ __all__ = [
     "retire_working",
     "rotate_area",
     "rotate_master",
+    "sealing_provisioning_of",
     "status",
     "verify_events",
 ]

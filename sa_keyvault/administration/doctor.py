@@ -9,7 +9,7 @@ from sqlalchemy import Column, Connection, MetaData, func, select, text
 
 from sa_keyvault.administration.audit import verify_events
 from sa_keyvault.administration.counting import count_values
-from sa_keyvault.errors import KeyVaultError
+from sa_keyvault.errors import KeyStateError, KeyVaultError
 from sa_keyvault.keyring import KeySet, load_keys
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.records import unwrap_working
@@ -60,6 +60,7 @@ def examine(connection: Connection, ring: KeyRing) -> Iterator[Finding]:
         return
     detail = f"{len(keys.masters())} master keys, {len(keys.working())} working keys, version {keys.version}"
     yield Finding("key store", is_good=True, detail=f"signatures and states hold: {detail}")
+    yield _sealing(keys)
     yield _unwrapped(keys)
     yield _audited(connection, ring)
     yield _counted(connection, keys)
@@ -112,6 +113,14 @@ def _opened(
         if on_progress is not None and count % _STEP == 0:
             on_progress(count, total)
     return count
+
+
+def _sealing(keys: KeySet) -> Finding:
+    try:
+        count = len(keys.sealing_masters())
+    except KeyStateError as error:
+        return Finding("master keys", is_good=False, detail=str(error))
+    return Finding("master keys", is_good=True, detail=f"{count} active")
 
 
 def _unwrapped(keys: KeySet) -> Finding:

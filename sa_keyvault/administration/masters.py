@@ -52,17 +52,17 @@ def rotate_master(
     Args:
         connection: In a transaction, or about to begin one; the caller commits.
         ring: Of the store's installation.
-        master_id: Which master key; by default the newest that is active.
+        master_id: Which master key; by default the newest that is active. Where none is, one that is retired.
         reason: Why, for the audit events.
 
     Raises:
-        sa_keyvault.KeyStateError: The master key is not active.
+        sa_keyvault.KeyStateError: The master key is not active, or none is and it is not retired either.
     """
     with administer(connection, ring, reason) as changing:
-        former = _active(changing, master_id)
+        former = _followed(changing, master_id)
         successor = changing.follow_master(former, ring.identity.policy.provisioning.master_suite)
         rewrapped = changing.rewrap(changing.under(former), former, successor)
-        changing.move_master(former, KeyState.RETIRED, "master-key-retired")
+        _retire(changing, former)
         return MasterFollowed(former.record.id, successor.record.id, rewrapped.wrapped, rewrapped.left, ())
 
 
@@ -77,26 +77,28 @@ def replace_master(
     Args:
         connection: In a transaction, or about to begin one; the caller commits.
         ring: Of the store's installation.
-        master_id: Which master key; by default the newest that is active.
+        master_id: Which master key; by default the newest that is active. Where none is, one that is retired.
         reason: Why, for the audit events.
 
     Raises:
-        sa_keyvault.KeyStateError: The master key is not active.
+        sa_keyvault.KeyStateError: The master key is not active, or none is and it is not retired either.
     """
     with administer(connection, ring, reason) as changing:
-        former = _active(changing, master_id)
+        former = _followed(changing, master_id)
         below = changing.under(former)
         active = genuine(changing, (record for record in below if record.state is KeyState.ACTIVE))
         changing.move_working(active, KeyState.RETIRED, "working-key-retired")
         suite = ring.identity.policy.provisioning.master_suite
         successor = changing.add_master(*new_master(changing.store_id, suite))
-        changing.move_master(former, KeyState.RETIRED, "master-key-retired")
+        _retire(changing, former)
         areas = sorted({record.area for record in below if record.state is not KeyState.REMOVED})
         return MasterFollowed(former.record.id, successor.record.id, 0, (), tuple(areas))
 
 
 def disable_master(connection: Connection, ring: KeyRing, master_id: str, reason: str = "") -> None:
     """Suspend a master key: nothing under it is sealed or opened, until it is enabled again.
+
+    Where no other is active, no working key can be made meanwhile, and servers start to read only.
 
     Raises:
         sa_keyvault.KeyStateError: There is no such transition.
@@ -121,9 +123,12 @@ def retire_master(connection: Connection, ring: KeyRing, master_id: str, reason:
     """Let a master key wrap nothing any more; what is under it opens.
 
     Raises:
-        sa_keyvault.KeyStateError: There is no such transition.
+        sa_keyvault.KeyStateError: There is no such transition, or no other master key is active.
     """
-    _move(connection, ring, master_id, KeyState.RETIRED, "master-key-retired", reason)
+    with administer(connection, ring, reason) as changing:
+        master = changing.master(master_id)
+        _require_another(changing, master)
+        changing.move_master(master, KeyState.RETIRED, "master-key-retired")
 
 
 def enabled_state(state: KeyState, former: str) -> KeyState:
@@ -143,11 +148,38 @@ def _move(connection: Connection, ring: KeyRing, master_id: str, state: KeyState
         changing.move_master(changing.master(master_id), state, action)
 
 
-def _active(changing: Operation, master_id: str | None) -> Master:
+def _require_another(changing: Operation, master: Master) -> None:
+    """Refuse to retire the only master key under which working keys can be made: no state leads back."""
+    if master.record.state is KeyState.RETIRED or [one for one in _active(changing) if one is not master]:
+        return
+    # a key that is disabled can be made the active one again
+    first = "enable it, then " if master.record.state is KeyState.DISABLED else ""
+    msg = (
+        f"no other master key than {master.record.id} is active, so nothing could be written any more; {first}rotate "
+        "or replace it instead, which retires it, too"
+    )
+    raise KeyStateError(msg)
+
+
+def _retire(changing: Operation, former: Master) -> None:
+    if former.record.state is not KeyState.RETIRED:
+        changing.move_master(former, KeyState.RETIRED, "master-key-retired")
+
+
+def _followed(changing: Operation, master_id: str | None) -> Master:
+    """Return the master key that another follows: one that is retired only where none is active."""
     if master_id is None:
         return changing.active_masters()[0]
     master = changing.master(master_id)
-    if master.record.state is not KeyState.ACTIVE:
-        msg = f"master key {master_id} is {master.record.state}; only an active one is followed by another"
+    is_last = master.record.state is KeyState.RETIRED and not _active(changing)
+    if master.record.state is not KeyState.ACTIVE and not is_last:
+        msg = (
+            f"master key {master_id} is {master.record.state}; only an active one is followed by another, or a retired "
+            "one where none is active"
+        )
         raise KeyStateError(msg)
     return master
+
+
+def _active(changing: Operation) -> list[Master]:
+    return [master for master in changing.masters.values() if master.record.state is KeyState.ACTIVE]

@@ -1,19 +1,18 @@
 """Moves the keys of a store to another provisioning; no row of the application is touched."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
 from sa_keyvault import store
-from sa_keyvault.installation import SIGNATURES, InstallationKey
-from sa_keyvault.keyring import Master, Operation, Policy, genuine, operation, require_store
+from sa_keyvault.administration.provisioned import claimed_hash
+from sa_keyvault.installation import SIGNATURES
+from sa_keyvault.keyring import Master, Operation, Policy, genuine, operation
 from sa_keyvault.plugin import KeyRing
-from sa_keyvault.records import MasterRecord, WorkingRecord
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import LEGACY_SUITES, Provisioning
 
-__all__ = ["Provisioned", "provision", "provisioning_of"]
+__all__ = ["Provisioned", "provision"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def provision(connection: Connection, ring: KeyRing, reason: str = "") -> Provis
     provisioning = ring.identity.policy.provisioning
     # what is to be left must be read first; but SHA-1 only where the store itself is still signed with it, so that
     # nobody can bring in an old, or forged, SHA-1 signature once it has been left
-    former = provisioning_of(connection, ring.installation_key).hash
+    former = claimed_hash(connection, ring.installation_key.fingerprint)
     accepting = Policy(replace(provisioning, hash=former), "off")
     with operation(connection, ring.identity, reason, accepting) as changing:
         changing.active_masters()
@@ -76,33 +75,6 @@ def provision(connection: Connection, ring: KeyRing, reason: str = "") -> Provis
             masters_retired=_retire_masters(changing, left),
             retired=_retire_working(changing, provisioning, weakened),
         )
-
-
-def provisioning_of(connection: Connection, key: InstallationKey | str) -> Provisioning:
-    """Return the provisioning that a key store has now, by what is signed and made in it; nothing is verified.
-
-    Args:
-        connection: Where the key store is.
-        key: Installation key, or its fingerprint, whose signature tells the hash.
-
-    Raises:
-        sa_keyvault.KeyStoreError: There is no key store.
-    """
-    require_store(connection)
-    own = store.installations(connection).get(key if isinstance(key, str) else key.fingerprint)
-    is_sha1 = own is not None and own.algorithm == SIGNATURES["sha1"]
-    masters, working = store.masters(connection), store.working(connection)
-    return Provisioning(
-        master=_choice(masters),
-        working=_choice(sorted(working, key=lambda record: record.created)),
-        hash="sha1" if is_sha1 else "sha256",
-    )
-
-
-def _choice(records: Sequence[MasterRecord] | Sequence[WorkingRecord]) -> str:
-    """Return what the newest active key is provisioned as."""
-    active = [record.suite for record in records if record.state is KeyState.ACTIVE]
-    return "3des" if active and active[-1] in LEGACY_SUITES else "aes"
 
 
 def _sign_anew(changing: Operation, provisioning: Provisioning) -> tuple[str, ...]:

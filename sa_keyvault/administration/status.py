@@ -8,8 +8,8 @@ from sqlalchemy import Connection
 
 from sa_keyvault import store
 from sa_keyvault.administration.counting import ValueCount, count_values
-from sa_keyvault.errors import ConfigurationError
-from sa_keyvault.keyring import Master, load_keys
+from sa_keyvault.errors import ConfigurationError, KeyStateError
+from sa_keyvault.keyring import KeySet, Master, load_keys
 from sa_keyvault.ledger import StoreRecord
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.records import WorkingRecord
@@ -130,6 +130,7 @@ def status(connection: Connection, ring: KeyRing) -> Status:
         warnings=(
             *ring.identity.policy.provisioning.weaknesses(),
             *keys.weaknesses(),
+            *_without_active(keys),
             *_warnings(masters, working, ring),
         ),
     )
@@ -191,6 +192,13 @@ def _obstacle(state: KeyState, changed: str, ring: KeyRing) -> str:
 
 def _column(count: ValueCount) -> str:
     return ".".join(filter(None, (count.schema_name, count.table_name, count.column_name)))
+
+
+def _without_active(keys: KeySet) -> Iterator[str]:
+    try:
+        keys.sealing_masters()
+    except KeyStateError as error:
+        yield str(error)
 
 
 def _warnings(masters: Sequence[MasterStatus], working: Sequence[WorkingStatus], ring: KeyRing) -> Iterator[str]:

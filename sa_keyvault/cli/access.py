@@ -2,10 +2,9 @@
 
 import functools
 import tomllib
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,9 +15,10 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from sa_keyvault import store
-from sa_keyvault.administration import provisioning_of
-from sa_keyvault.cli.consoles import error_output
-from sa_keyvault.errors import ConfigurationError, KeyStoreError, LegacyAlgorithmWarning
+from sa_keyvault.administration import provisioning_of, sealing_provisioning_of
+from sa_keyvault.cli.consoles import error_output, quiet_warnings, shown_warnings
+from sa_keyvault.cli.key_files import KEY_AND_PASSPHRASE, passphrase_in
+from sa_keyvault.errors import ConfigurationError, KeyStoreError, KeyVaultError
 from sa_keyvault.installation import (
     InstallationKey,
     has_own_secret,
@@ -53,17 +53,17 @@ class Access:
         also: Other installation keys that the store is signed with, each with the file of its passphrase or PIN.
     """
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     installation_key: str
     passphrase_file: Path | None
     actor: str | None
     reason: str
     anchor: Path | None
     refresh_seconds: float
-    also: tuple[tuple[str, Path], ...]
+    also: tuple[tuple[str, Path], ...] = field(repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a reason that is too long, before anything is done.
+        """Refuse a reason that is too long, or no line of text, before anything is done.
 
         Raises:
             sa_keyvault.ConfigurationError: It is.
@@ -99,12 +99,14 @@ class Access:
             sa_keyvault.ConfigurationError: The URL is none.
             sa_keyvault.KeyStoreError: The database does not answer, or refuses a statement.
         """
-        engine = _engine(self.url)
+        engine, outcome = _engine(self.url), "nothing was changed"
         try:
-            with engine.begin() as connection:
+            with engine.connect() as connection, connection.begin() as transaction:
                 yield connection
+                outcome = "whether it was committed is not known, and `sa-keyvault status` shows it"
+                transaction.commit()
         except SQLAlchemyError as error:
-            msg = f"the database failed ({type(error).__name__}: {getattr(error, 'orig', error)}); nothing was changed"
+            msg = f"the database failed ({type(error).__name__}: {getattr(error, 'orig', error)}); {outcome}"
             raise KeyStoreError(msg) from None
         finally:
             engine.dispose()
@@ -122,7 +124,7 @@ class Access:
         """
         key = self.read_key()
         with self.connection() as connection:
-            ring = self.ring(key, provisioning_of(connection, key))
+            ring = self.ring(key, sealing_provisioning_of(connection, key))
         engine = new_engine(self.url)
         try:
             ring.initialize(engine, metadata)
@@ -133,10 +135,19 @@ class Access:
 
     @contextmanager
     def opened(self, removal_delay: timedelta = timedelta(hours=24)) -> Iterator[tuple[Connection, KeyRing]]:
-        """Open a connection and a ring that is provisioned as the key store is."""
+        """Open a connection and a ring that is provisioned as the key store is, to change keys: it warns of 3DES."""
         key = self.read_key()
         with self.anchored(key) as connection:
-            yield connection, self.ring(key, provisioning_of(connection, key), removal_delay)
+            with shown_warnings():
+                ring = self.ring(key, provisioning_of(connection, key), removal_delay)
+            yield connection, ring
+
+    @contextmanager
+    def reading(self) -> Iterator[tuple[Connection, KeyRing]]:
+        """Open the same to see what there is, which tells by itself what is outdated."""
+        key = self.read_key()
+        with self.anchored(key) as connection:
+            yield connection, self.own_ring(connection, key)
 
     @contextmanager
     def anchored(self, key: InstallationKey) -> Iterator[Connection]:
@@ -151,37 +162,52 @@ class Access:
             if self.anchor is not None and before is not None:
                 advance_anchor(self.anchor, before)
             yield connection
+        self.advance_anchor(key, before)
+
+    def advance_anchor(self, key: InstallationKey, before: StoreRecord | None = None) -> None:
+        """Write to the anchor what is committed now; where that fails, the operation is done all the same.
+
+        Args:
+            key: Installation key that opens the key store.
+            before: What the anchor has seen.
+        """
         if self.anchor is None:
             return
-        with self.connection() as connection:
-            if store.store_record(connection) == before:
-                return
-            record = self._verified(connection, key)
         try:
+            with self.connection() as connection:
+                if store.store_record(connection) == before:
+                    return
+                record = self._verified(connection, key)
             advance_anchor(self.anchor, record)
-        except ConfigurationError as error:
-            error_output().print(f"sa-keyvault: warning: {error}", style="yellow")
+        except KeyVaultError as error:
+            # what follows a semicolon is the way out of an operation that has failed
+            problem = str(error).partition("; ")[0]
+            msg = f"sa-keyvault: warning: the operation is committed; the anchor was not advanced: {problem}"
+            error_output().print(msg, style="yellow")
 
     def _verified(self, connection: Connection, key: InstallationKey) -> StoreRecord:
         own = replace(self, also=())
-        return load_keys(connection, own.ring(key, provisioning_of(connection, key)).identity).record
+        return load_keys(connection, own.own_ring(connection, key).identity).record
+
+    def own_ring(self, connection: Connection, key: InstallationKey) -> KeyRing:
+        """Return a ring that is provisioned as the key store is, without a warning: nothing is made by it."""
+        with quiet_warnings():
+            return self.ring(key, provisioning_of(connection, key))
 
     def ring(
         self, key: InstallationKey, provisioning: Provisioning, removal_delay: timedelta = timedelta(hours=24)
     ) -> KeyRing:
-        """Return a ring; `status` and `doctor` tell what is outdated about it."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LegacyAlgorithmWarning)
-            also = [installation_key_at(place, passphrase_from_file(secret)) for place, secret in self.also]
-            return KeyRing(
-                key,
-                provisioning,
-                refresh_seconds=self.refresh_seconds,
-                removal_delay=removal_delay,
-                actor=self.actor,
-                anchor=self.anchor,
-                also=also,
-            )
+        """Return a ring as the options say."""
+        also = [installation_key_at(place, passphrase_in(secret, "--also")) for place, secret in self.also]
+        return KeyRing(
+            key,
+            provisioning,
+            refresh_seconds=self.refresh_seconds,
+            removal_delay=removal_delay,
+            actor=self.actor,
+            anchor=self.anchor,
+            also=also,
+        )
 
 
 def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -189,7 +215,7 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(**given: Any) -> Any:
-        own = {field.name: given.pop(field.name) for field in fields(Access)}
+        own = {one.name: given.pop(one.name) for one in fields(Access)}
         own |= {name: _given(own[name], name) for name in ("url", "installation_key")}
         return command(Access(**own), **given)
 
@@ -258,7 +284,7 @@ def _options() -> list[Callable[[Callable[..., Any]], Callable[..., Any]]]:
             "--also",
             type=(str, click.Path(path_type=Path)),
             multiple=True,
-            metavar="KEY PASSPHRASE",
+            metavar=KEY_AND_PASSPHRASE,
             help="Another installation key that opens the store, and the file of its passphrase: to sign for it, too.",
         ),
     ]

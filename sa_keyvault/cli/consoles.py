@@ -4,26 +4,35 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 
 from sa_keyvault.errors import KeyVaultWarning
+from sa_keyvault.keyring import shown
 
 __all__ = ["error_output", "output", "quiet_warnings", "shown_warnings"]
 
 _WIDTH = 1000  # columns
 
 
+class _Console(Console):
+    """Shows every text as one line: what comes from the database may be meant to command the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print texts with what is not printable escaped, and anything else as it is."""
+        super().print(*(shown(one) if isinstance(one, str) else one for one in objects), **options)
+
+
 def output() -> Console:
     """Return what results go to: nothing is wrapped or cut where it is not shown on a terminal."""
     width = None if sys.stdout.isatty() else _WIDTH
-    return Console(highlight=False, soft_wrap=True, markup=False, width=width)
+    return _Console(highlight=False, soft_wrap=True, markup=False, width=width)
 
 
 def error_output() -> Console:
     """Return what errors, warnings and questions go to."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    return _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager

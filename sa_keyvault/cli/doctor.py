@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
-from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from sa_keyvault import administration
 from sa_keyvault.administration import Finding
-from sa_keyvault.cli.access import Access, access_options
+from sa_keyvault.cli.access import Access, access_options, new_engine
 from sa_keyvault.cli.consoles import output
 from sa_keyvault.cli.models import read_metadata
 from sa_keyvault.cli.progress import progress_bar
-from sa_keyvault.errors import KeyVaultError
+from sa_keyvault.errors import KeyRecordError, KeyStoreError, KeyVaultError
 from sa_keyvault.plugin import KeyRing
 
 __all__ = ["doctor"]
@@ -32,10 +31,15 @@ def doctor(access: Access, source: str | None, *, all_values: bool, as_json: boo
     key = access.read_key()
     # the anchor is compared as part of the examination
     with access.connection() as connection:
-        ring = access.ring(key, administration.provisioning_of(connection, key))
-        findings = list(administration.examine(connection, ring))
+        try:
+            ring = access.own_ring(connection, key)
+            # compared with the anchor already; a ring that reads would advance it
+            unanchored = replace(access, anchor=None).own_ring(connection, key)
+            findings = list(administration.examine(connection, ring))
+        except (KeyRecordError, KeyStoreError) as error:
+            findings = [Finding("key store", is_good=False, detail=str(error))]
     if source is not None and all(finding.is_good for finding in findings):
-        findings += _values(access, ring, source, None if all_values else _SAMPLE)
+        findings += _values(access, unanchored, source, None if all_values else _SAMPLE)
     _print(findings, as_json=as_json)
     if not all(finding.is_good for finding in findings):
         raise click.exceptions.Exit(1)
@@ -43,10 +47,9 @@ def doctor(access: Access, source: str | None, *, all_values: bool, as_json: boo
 
 def _values(access: Access, ring: KeyRing, source: str, limit: int | None) -> Iterator[Finding]:
     metadata = read_metadata(source)
-    engine = create_engine(access.url, hide_parameters=True)
+    engine = new_engine(access.url)
     try:
-        # nothing is declared: what the models say is not to be remembered by an examination
-        ring.initialize(engine)
+        ring.examine(engine)
         with engine.connect() as connection, progress_bar("values") as advance:
             yield from administration.examine_values(connection, metadata, limit, advance)
     except KeyVaultError as error:

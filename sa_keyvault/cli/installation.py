@@ -7,7 +7,8 @@ import click
 
 from sa_keyvault import administration
 from sa_keyvault.cli.access import Access, access_options, yes_option
-from sa_keyvault.cli.consoles import error_output, output
+from sa_keyvault.cli.consoles import error_output, output, shown_warnings
+from sa_keyvault.cli.key_files import PASSPHRASE_FILE, KeyFiles, passphrase_in
 from sa_keyvault.errors import InstallationKeyError
 from sa_keyvault.installation import (
     WRAPPINGS,
@@ -16,12 +17,10 @@ from sa_keyvault.installation import (
     certificate_request,
     installation_key_at,
     new_passphrase,
-    passphrase_from_file,
     public_record,
     requested_key,
 )
 from sa_keyvault.keyring import load_keys
-from sa_keyvault.private_file import write_private_file
 
 __all__ = ["installation"]
 
@@ -35,12 +34,13 @@ def installation() -> None:
 
 @installation.command()
 @click.argument("key", type=_FILE)
-@click.argument("passphrase", type=_FILE)
+@click.argument("passphrase", type=_FILE, metavar=PASSPHRASE_FILE)
 def generate(key: Path, passphrase: Path) -> None:
-    """Make an RSA-4096 installation key in the file KEY, its passphrase in PASSPHRASE; neither is overwritten."""
-    secret, made = new_passphrase(), InstallationKey.generate()
-    write_private_file(passphrase, secret + b"\n")
-    made.to_file(key, secret)
+    """Make an RSA-4096 installation key in the file KEY, its passphrase in PASSPHRASE-FILE; neither is overwritten."""
+    files = KeyFiles(key, passphrase)
+    files.require_new()
+    made = InstallationKey.generate()
+    files.write(made, new_passphrase())
     output().print(f"installation key {made.fingerprint}")
     error_output().print(
         "keep a copy of both files, apart from each other and from the database: without them all values are lost"
@@ -50,9 +50,9 @@ def generate(key: Path, passphrase: Path) -> None:
 @installation.command()
 @access_options
 @click.argument("copy", type=_FILE)
-@click.argument("copy_passphrase", type=_FILE)
+@click.argument("copy_passphrase", type=_FILE, metavar=PASSPHRASE_FILE)
 def export(access: Access, copy: Path, copy_passphrase: Path) -> None:
-    """Write a copy of the installation key to COPY, under a passphrase of its own in COPY_PASSPHRASE.
+    """Write a copy of the installation key to COPY, under a passphrase of its own in PASSPHRASE-FILE.
 
     COPY is PKCS#12 where its name ends in .p12 or .pfx, else PEM. The key must be one that opens the key store.
     """
@@ -60,35 +60,30 @@ def export(access: Access, copy: Path, copy_passphrase: Path) -> None:
     if not isinstance(key, SoftwareInstallationKey):
         msg = "a key in a token cannot be exported; let the other server's own key join (`installation add`)"
         raise InstallationKeyError(msg)
-    secret = new_passphrase()
-    # first, so that no copy is left that nothing opens
-    write_private_file(copy_passphrase, secret + b"\n")
-    key.to_file(copy, secret)
+    KeyFiles(copy, copy_passphrase).write(key, new_passphrase())
     output().print(f"installation key {key.fingerprint} is in {copy}")
 
 
 @installation.command(name="import")
 @access_options
 @click.argument("copy", type=_FILE)
-@click.argument("copy_passphrase", type=_FILE)
+@click.argument("copy_passphrase", type=_FILE, metavar=PASSPHRASE_FILE)
 def import_key(access: Access, copy: Path, copy_passphrase: Path) -> None:
     """Take the installation key in COPY over into the files that the options name, if it opens the key store."""
     if access.passphrase_file is None:
         msg = "the passphrase of the new file is written to a file; name it with --passphrase-file"
         raise click.UsageError(msg)
     target = access.new_key_file
-    key = InstallationKey.from_file(copy, passphrase_from_file(copy_passphrase))
+    key = InstallationKey.from_file(copy, passphrase_in(copy_passphrase, PASSPHRASE_FILE))
     _opening(access, key)
-    secret = new_passphrase()
-    write_private_file(access.passphrase_file, secret + b"\n")
-    key.to_file(target, secret)
+    KeyFiles(target, access.passphrase_file).write(key, new_passphrase())
     output().print(f"installation key {key.fingerprint} is in {target}")
 
 
 def _opening(access: Access, key: InstallationKey) -> InstallationKey:
     """Return the key, if it opens the key store."""
     with access.connection() as connection:
-        load_keys(connection, access.ring(key, administration.provisioning_of(connection, key)).identity)
+        load_keys(connection, access.own_ring(connection, key).identity)
     return key
 
 
@@ -116,13 +111,14 @@ def certificate(access: Access, file: BinaryIO) -> None:
 @installation.command()
 @access_options
 @click.argument("key")
-@click.argument("passphrase", type=_FILE)
+@click.argument("passphrase", type=_FILE, metavar=PASSPHRASE_FILE)
 def add(access: Access, key: str, passphrase: Path) -> None:
     """Let the installation key KEY open the key store, too: the next one, or that of another server.
 
-    KEY is a file, PASSPHRASE the file of its passphrase; or the PKCS#11 URI of a key in a token, and its PIN's file.
+    KEY is a file, PASSPHRASE-FILE that of its passphrase; or KEY is the PKCS#11 URI of a key in a token, and the other
+    the file of its PIN.
     """
-    other = installation_key_at(key, passphrase_from_file(passphrase))
+    other = installation_key_at(key, passphrase_in(passphrase, PASSPHRASE_FILE))
     with access.opened() as (connection, ring):
         administration.add_installation(connection, ring, other, access.reason)
     output().print(
@@ -162,8 +158,11 @@ def join(access: Access, inviter: str) -> None:
     """Accept the invitation of the installation key with the fingerprint INVITER, which is trusted for it."""
     key = access.read_key()
     with access.connection() as connection:
-        ring = access.ring(key, administration.provisioning_of(connection, inviter))
+        with shown_warnings():
+            ring = access.ring(key, administration.provisioning_of_invitation(connection, key, inviter))
+        # the anchor is compared in here: before it has joined, the key verifies nothing
         administration.join_installation(connection, ring, inviter, access.reason)
+    access.advance_anchor(key)
     output().print(f"installation key {key.fingerprint} opens the key store, beside {inviter}")
 
 
@@ -184,7 +183,7 @@ def confirm(access: Access, fingerprint: str, *, yes: bool) -> None:
 @access_options
 def drill(access: Access) -> None:
     """Prove that a copy of the installation key, for instance from a backup, opens this key store."""
-    with access.opened() as (connection, ring):
+    with access.reading() as (connection, ring):
         found = administration.status(connection, ring)
     usable = [master for master in found.masters if master.state in ("active", "retired")]
     output().print(

@@ -3,12 +3,15 @@
 from datetime import timedelta
 
 import click
+from sqlalchemy import Connection
 
-from sa_keyvault import administration
+from sa_keyvault import administration, store
 from sa_keyvault.administration import MasterFollowed
 from sa_keyvault.cli.access import Access, access_options, yes_option
-from sa_keyvault.cli.consoles import output
+from sa_keyvault.cli.consoles import error_output, output
 from sa_keyvault.cli.moves import add_move
+from sa_keyvault.plugin import KeyRing
+from sa_keyvault.states import KeyState
 
 __all__ = ["master"]
 
@@ -52,8 +55,16 @@ def _print(done: MasterFollowed) -> None:
         console.print(f"  {done.rewrapped} working keys wrapped anew")
 
 
+def _disable(connection: Connection, ring: KeyRing, master_id: str, reason: str) -> None:
+    """Suspend a master key: nothing under it is sealed or opened, until it is enabled again."""
+    administration.disable_master(connection, ring, master_id, reason)
+    if all(record.state is not KeyState.ACTIVE for record in store.masters(connection)):
+        msg = f"no other master key is active: nothing new is written until `sa-keyvault master enable {master_id}`"
+        error_output().print(f"sa-keyvault: warning: {msg}", style="yellow")
+
+
 for _operate, _name, _done in (
-    (administration.disable_master, "disable", "disabled"),
+    (_disable, "disable", "disabled"),
     (administration.enable_master, "enable", "enabled"),
     (administration.retire_master, "retire", "retired"),
 ):

@@ -4,7 +4,7 @@ import click
 
 from sa_keyvault.administration import provision as move
 from sa_keyvault.cli.access import Access, access_options
-from sa_keyvault.cli.consoles import error_output, output
+from sa_keyvault.cli.consoles import error_output, output, quiet_warnings
 from sa_keyvault.suites import HashName, Provisioning
 
 __all__ = ["provision"]
@@ -34,7 +34,8 @@ def provision(access: Access, master: str, working: str, hash_name: HashName) ->
     for weakness in chosen.weaknesses():
         errors.print(f"sa-keyvault: warning: {weakness.rpartition('; ')[0]}", style="yellow")
     key = access.read_key()
-    ring = access.ring(key, chosen)
+    with quiet_warnings():
+        ring = access.ring(key, chosen)
     with access.anchored(key) as connection:
         done = move(connection, ring, access.reason)
     console.print(f"provisioned: master keys {master}, working keys {working}, hash {hash_name}")

@@ -10,6 +10,7 @@ from sa_keyvault import administration
 from sa_keyvault.administration import Status
 from sa_keyvault.cli.access import Access, access_options
 from sa_keyvault.cli.consoles import error_output, output
+from sa_keyvault.keyring import shown
 
 __all__ = ["status"]
 
@@ -19,7 +20,7 @@ __all__ = ["status"]
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def status(access: Access, *, as_json: bool) -> None:
     """Show the keys of every level: states, ages, use, the values under them, and what can be removed."""
-    with access.opened() as (connection, ring):
+    with access.reading() as (connection, ring):
         found = administration.status(connection, ring)
     if as_json:
         output().print_json(json.dumps(asdict(found)))
@@ -37,7 +38,8 @@ def _print(found: Status) -> None:
     masters = _table("master key", "state", "suite", "created", "use", "working keys", "removable")
     for master in found.masters:
         use = _share(master.used, master.limit)
-        masters.add_row(
+        _add(
+            masters,
             master.id,
             master.state,
             master.suite,
@@ -51,8 +53,8 @@ def _print(found: Status) -> None:
     for key in found.working:
         values = ", ".join(f"{name} {count}" for name, count in key.values.items()) or "0"
         use = _share(key.used, key.limit)
-        working.add_row(
-            str(key.number), key.area, key.state, key.suite, key.created, use, values, _removable(key.obstacle)
+        _add(
+            working, str(key.number), key.area, key.state, key.suite, key.created, use, values, _removable(key.obstacle)
         )
     console.print(working)
     for column, count in found.plaintexts.items():
@@ -64,6 +66,11 @@ def _table(*names: str) -> Table:
     for name in names:
         table.add_column(name, no_wrap=True)
     return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    # names of areas and columns come from the database
+    table.add_row(*map(shown, cells))
 
 
 def _share(used: int, limit: int | None) -> str:

@@ -44,7 +44,7 @@ class InstallationKey(ABC):
 
         Raises:
             sa_keyvault.KeyRecordError: It was not wrapped for this key, or by an algorithm that is not there.
-        sa_keyvault.InstallationKeyError: This key cannot unwrap so, or is out of reach.
+            sa_keyvault.InstallationKeyError: This key cannot unwrap so, or is out of reach.
         """
 
     @abstractmethod
@@ -75,12 +75,19 @@ class InstallationKey(ABC):
             sa_keyvault.InstallationKeyError: The file exists already, or cannot be written.
         """
         target = Path(path)
-        write = writer_for(target)
-        secret = passphrase() if callable(passphrase) else passphrase
-        warn_of_own(secret)
-        private_key = rsa.generate_private_key(PUBLIC_EXPONENT, KEY_SIZE)
-        write_private_file(target, write(private_key, marked(secret)))
-        return NonExportableInstallationKey(private_key)
+        try:
+            write = writer_for(target)
+            secret = passphrase() if callable(passphrase) else passphrase
+            warn_of_own(secret)
+            private_key = rsa.generate_private_key(PUBLIC_EXPONENT, KEY_SIZE)
+            write_private_file(target, write(private_key, marked(secret)))
+            return NonExportableInstallationKey(private_key)
+        except Exception as error:  # noqa: BLE001 - raised again
+            # the frames that it passed, and this one, would keep passphrase and key in its traceback
+            refusal = error.with_traceback(None)
+            secret = passphrase = b""
+            private_key = None
+        raise refusal
 
     @staticmethod
     def from_file(path: str | os.PathLike[str], passphrase: Passphrase) -> "SoftwareInstallationKey":
@@ -93,15 +100,16 @@ class InstallationKey(ABC):
         Raises:
             sa_keyvault.InstallationKeyError: File, passphrase or key is not acceptable.
         """
-        data = read_private_file(Path(path))
-        secret = passphrase() if callable(passphrase) else passphrase
         try:
+            data = read_private_file(Path(path))
+            secret = passphrase() if callable(passphrase) else passphrase
             private_key, is_exportable = parse(data, secret, Path(path))
             return (SoftwareInstallationKey if is_exportable else NonExportableInstallationKey)(private_key)
-        except InstallationKeyError as error:
-            # the frames that it passed, and this one, would keep the passphrase in its traceback
+        except Exception as error:  # noqa: BLE001 - raised again
+            # the frames that it passed, and this one, would keep passphrase and key in its traceback
             refusal = error.with_traceback(None)
-            del secret, passphrase
+            secret = passphrase = b""
+            private_key = None
         raise refusal
 
 
@@ -160,10 +168,18 @@ class SoftwareInstallationKey(InstallationKey):
                 in FIPS mode; or the key is non-exportable.
         """
         target = Path(path)
-        write = writer_for(target)
-        secret = passphrase() if callable(passphrase) else passphrase
-        warn_of_own(secret)
-        write_private_file(target, write(self._private_key, secret))
+        try:
+            write = writer_for(target)
+            secret = passphrase() if callable(passphrase) else passphrase
+            warn_of_own(secret)
+            write_private_file(target, write(self._private_key, secret))
+        except Exception as error:  # noqa: BLE001 - raised again
+            # the frames that it passed, and this one, would keep the passphrase in its traceback
+            refusal = error.with_traceback(None)
+            secret = passphrase = b""
+        else:
+            return
+        raise refusal
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.fingerprint[:16]}>"
@@ -187,6 +203,8 @@ class NonExportableInstallationKey(SoftwareInstallationKey):
         Raises:
             sa_keyvault.InstallationKeyError: Always.
         """
+        # this frame would keep it in the error's traceback
+        del passphrase
         msg = (
             f"installation key {self.fingerprint} was generated non-exportable, and is written to no second file; "
             "this prevents mistakes, and not that somebody who has its file and passphrase takes the key away: "

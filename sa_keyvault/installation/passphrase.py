@@ -29,7 +29,7 @@ def new_passphrase() -> bytes:
     return b"-".join(text[start : start + 4] for start in range(0, len(text), 4))
 
 
-def passphrase_from_file(path: str | os.PathLike[str]) -> Passphrase:
+def passphrase_from_file(path: str | os.PathLike[str]) -> Callable[[], bytes]:
     """Return a function that reads a passphrase from the first line of a file of one's own."""
     return lambda: read_private_file(Path(path)).partition(b"\n")[0].rstrip(b"\r")
 

@@ -14,6 +14,7 @@ from sa_keyvault.keyring.rows import genuine, intact, require_rows
 from sa_keyvault.keyring.settings import Settings, default_actor
 from sa_keyvault.keyring.startup import DeclaredColumn, initialize, prepare
 from sa_keyvault.keyring.transaction import TransactionState, drop_state, find_state, state_of
+from sa_keyvault.keyring.wording import shown
 
 __all__ = [
     "DeclaredColumn",
@@ -46,5 +47,6 @@ __all__ = [
     "require_reason",
     "require_rows",
     "require_store",
+    "shown",
     "state_of",
 ]

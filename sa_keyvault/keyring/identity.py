@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sa_keyvault.installation import InstallationKey, sign_event
 from sa_keyvault.keyring.policy import Policy
+from sa_keyvault.keyring.wording import shown
 from sa_keyvault.ledger import Event
 
 __all__ = ["Identity"]
@@ -38,5 +39,5 @@ class Identity:
 
     def event(self, store_id: str, action: str, subject: str, reason: str = "") -> Event:
         """Return a signed event of now, and log it."""
-        _logger.info("%s: %s %s %s", self.actor, action, subject, reason)
+        _logger.info("%s: %s %s %s", shown(self.actor), action, shown(subject), shown(reason))
         return sign_event(store_id, self.actor, action, subject, reason, self.key, self.policy.provisioning)

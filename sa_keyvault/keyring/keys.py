@@ -164,7 +164,10 @@ class KeySet:
         """
         active = [master for master in self._masters.values() if master.record.state is KeyState.ACTIVE]
         if not active:
-            msg = "no master key is active, so no working key can be made; enable one or add one"
+            msg = (
+                "no master key is active, so no working key can be made; enable one that is disabled "
+                "(`sa-keyvault master enable`), or let one that is retired be followed (`sa-keyvault master rotate ID`)"
+            )
             raise KeyStateError(msg)
         provisioned = self._policy.provisioning.master_suite.name
         active.sort(key=lambda master: (master.record.created, master.record.id), reverse=True)

@@ -28,6 +28,7 @@ from sa_keyvault.keyring.loading import load_keys
 from sa_keyvault.keyring.policy import Policy
 from sa_keyvault.keyring.transaction import state_of
 from sa_keyvault.keyring.usage import reserve
+from sa_keyvault.keyring.wording import require_one_line
 from sa_keyvault.ledger import (
     MEMBERSHIP,
     Event,
@@ -77,7 +78,7 @@ def operation(
         sa_keyvault.KeyStoreError: There is no key store, it is another installation's, or other installations open
             it, too, whose keys are not at hand to sign.
         sa_keyvault.KeyRecordError: A key's record was changed outside the library, or put back.
-        sa_keyvault.ConfigurationError: The reason is too long.
+        sa_keyvault.ConfigurationError: The reason is too long, or has control characters.
     """
     require_reason(reason)
     # the savepoint: whoever catches an error and commits all the same must not commit half an operation
@@ -93,11 +94,12 @@ def operation(
 
 
 def require_reason(reason: str) -> None:
-    """Refuse a reason that no audit event has room for.
+    """Refuse a reason that no audit event has room for, or that is no line of text.
 
     Raises:
-        sa_keyvault.ConfigurationError: It is too long.
+        sa_keyvault.ConfigurationError: It is too long, or has control characters.
     """
+    require_one_line("reason", reason)
     if len(reason) > _MAX_REASON:
         msg = f"the reason has {len(reason)} characters, and an audit event has room for {_MAX_REASON}; shorten it"
         raise ConfigurationError(msg)
@@ -230,7 +232,7 @@ class Operation:
         """
         active = [master for master in self.masters.values() if master.record.state is KeyState.ACTIVE]
         if not active:
-            msg = "no master key is active, so nothing can be moved under one; enable one first"
+            msg = "no master key is active, so nothing can be moved under one; enable one, or rotate a retired one"
             raise KeyStateError(msg)
         return sorted(active, key=lambda master: (master.record.created, master.record.id), reverse=True)
 

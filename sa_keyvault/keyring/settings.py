@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 
 from sa_keyvault.errors import ConfigurationError
+from sa_keyvault.keyring.wording import require_one_line
 from sa_keyvault.records import WorkingRecord, timestamp_of
 from sa_keyvault.suites import Suite
 
@@ -51,6 +52,7 @@ class Settings:
         if len(self.actor) > _MAX_ACTOR:
             msg = f"actor has {len(self.actor)} characters; {_MAX_ACTOR} are possible"
             raise ConfigurationError(msg)
+        require_one_line("actor", self.actor)
 
     def limit_of(self, suite: Suite) -> int:
         """Return how much a working key of *suite* may be used."""

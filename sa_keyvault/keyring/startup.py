@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from sa_keyvault import store
 from sa_keyvault.envelope import HEADER_SIZE, key_number
-from sa_keyvault.errors import ConfigurationError, KeyStoreError
+from sa_keyvault.errors import ConfigurationError, KeyStateError, KeyStoreError
 from sa_keyvault.installation import SIGNATURES, sign_store, wrap_master
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet
@@ -209,8 +209,21 @@ def _make_working(
             for record in store.newest_active(connection, area, suite, wanted):
                 keys.add(record)
         fresh = [record for record in keys.active(area) if not settings.is_too_old(record)]
-        for _ in range(wanted - len(fresh)):
+        missing = wanted - len(fresh)
+        if missing > 0 and not _can_make(keys, area):
+            continue
+        for _ in range(missing):
             keys.add(make_working(connection, keys, area, identity, partial(reserve, connection)))
+
+
+def _can_make(keys: KeySet, area: str) -> bool:
+    """Whether a master key is active; else a server starts to read, and the write that needs a key is refused."""
+    try:
+        keys.sealing_masters()
+    except KeyStateError as error:
+        _logger.warning("area %r gets no working key: %s", area, error)
+        return False
+    return True
 
 
 def _remember_columns(connection: Connection, columns: Sequence[DeclaredColumn]) -> None:

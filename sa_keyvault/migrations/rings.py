@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
-from sa_keyvault.administration import provisioning_of
+from sa_keyvault.administration import sealing_provisioning_of
 from sa_keyvault.dialects import ring_of
 from sa_keyvault.errors import ConfigurationError, LegacyAlgorithmWarning
 from sa_keyvault.installation import has_own_secret, installation_key_at, passphrase_from_file
@@ -84,4 +84,4 @@ def _from_environment(connection: Connection) -> KeyRing:
     anchor = os.environ.get(_ANCHOR)
     if find_store(connection) is None:
         return KeyRing(key, anchor=anchor)
-    return KeyRing(key, provisioning_of(connection, key), anchor=anchor)
+    return KeyRing(key, sealing_provisioning_of(connection, key), anchor=anchor)

@@ -9,7 +9,7 @@ from typing import Any
 
 import sa_keyvault
 
-__all__ = ["MARK", "LeakWatch", "leaks_in_error", "marked"]
+__all__ = ["MARK", "LeakWatch", "leaks_in_error", "marked", "own_locals"]
 
 MARK = "m4rk3d"
 """Every plaintext that a test plants contains it."""
@@ -49,7 +49,7 @@ def leaks_in_error(error: BaseException) -> list[str]:
         name = type(link).__name__
         places = {"text": str(link), "repr": repr(link), "args": repr(link.args), "attributes": repr(vars(link))}
         for frame, local, value in _own_locals(link.__traceback__):
-            places[f"local {local} of {frame}"] = value
+            places[f"local {local} of {frame}"] = _text(value)
         found.extend(f"{name}: {place}" for place, value in places.items() if MARK in value)
     return found
 
@@ -66,11 +66,17 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         waiting += [link.__cause__, link.__context__]
 
 
-def _own_locals(trace: TracebackType | None) -> Iterator[tuple[str, str, str]]:
+def own_locals(error: BaseException) -> Iterator[tuple[str, str, Any]]:
+    """Yield frame, name and value of every local of the library's own frames, in *error* and its causes."""
+    for link in _chain(error):
+        yield from _own_locals(link.__traceback__)
+
+
+def _own_locals(trace: TracebackType | None) -> Iterator[tuple[str, str, Any]]:
     for frame, line in traceback.walk_tb(trace):
         if frame.f_code.co_filename.startswith(_PACKAGE):
             for name, value in frame.f_locals.items():
-                yield f"{frame.f_code.co_qualname}:{line}", name, _text(value)
+                yield f"{frame.f_code.co_qualname}:{line}", name, value
 
 
 def _text(value: Any) -> str:

@@ -18,6 +18,7 @@ from support.models import Base, Claimant
 from sa_keyvault import InstallationKey, KeyRing, Provisioning, store
 from sa_keyvault import administration as administer
 from sa_keyvault.installation import SoftwareInstallationKey, certificate_request
+from sa_keyvault.keyring import operation
 from sa_keyvault.states import KeyState
 
 pytestmark = pytest.mark.alone
@@ -169,6 +170,10 @@ def test_crash_at_every_write(
             administer.disable_working(connection, spare, _number(connection, KeyState.RETIRED))
         if name == "enable master":
             administer.disable_master(connection, spare, _master(connection, KeyState.RETIRED))
+        if name == "retire master":
+            # the last active one is not retired
+            with operation(connection, spare.identity) as changing:
+                changing.follow_master(changing.active_masters()[0], Provisioning.default().master_suite)
         if name == "remove installation":
             administer.add_installation(connection, spare, other_key)
         if name == "join installation":

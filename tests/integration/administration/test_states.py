@@ -15,6 +15,7 @@ from support.models import Base, Claimant, envelopes
 from sa_keyvault import KeyNotFoundError, KeyRing, KeyStateError, store
 from sa_keyvault import administration as administer
 from sa_keyvault.envelope import key_number
+from sa_keyvault.keyring import operation
 from sa_keyvault.records import MasterRecord, WorkingRecord, timestamp_of
 from sa_keyvault.states import KeyState
 
@@ -188,6 +189,70 @@ def test_replace_master(application: Engine, plain: Engine, admin: KeyRing) -> N
     with plain.begin() as connection:
         administer.remove_master(connection, admin, former.id)
     assert read(application) == (EMAIL, VOICE)
+
+
+def test_only_active_master_is_not_retired(application: Engine, plain: Engine, admin: KeyRing) -> None:
+    """The last active master key is not retired, disabled or not: nothing could be written any more."""
+    (master,) = masters(plain)
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="; rotate or replace it instead"):
+        administer.retire_master(connection, admin, master.id)
+    with plain.begin() as connection:
+        administer.disable_master(connection, admin, master.id)
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="; enable it, then rotate or replace it"):
+        administer.retire_master(connection, admin, master.id)
+    with plain.begin() as connection:
+        administer.enable_master(connection, admin, master.id)
+        administer.rotate_master(connection, admin)
+    rewrite(application)
+    assert read(application) == (EMAIL, VOICE)
+
+
+@pytest.fixture
+def without_active(plain: Engine, application: Engine, admin: KeyRing) -> str:
+    """The id of the only master key, which is retired by an operation that no command offers."""
+    with plain.begin() as connection, operation(connection, admin.identity) as changing:
+        (master,) = changing.active_masters()
+        changing.move_master(master, KeyState.RETIRED, "master-key-retired")
+    return master.record.id
+
+
+@pytest.mark.parametrize("follow", [administer.rotate_master, administer.replace_master])
+def test_retired_master_is_followed_where_none_is_active(
+    application: Engine,
+    plain: Engine,
+    admin: KeyRing,
+    without_active: str,
+    follow: Callable[[Connection, KeyRing, str], administer.MasterFollowed],
+) -> None:
+    """Where no master key is active, one that is retired can be followed by another, and values are written again."""
+    with pytest.raises(KeyStateError, match="let one that is retired be followed"):
+        rewrite(application)
+    with plain.begin() as connection:
+        done = follow(connection, admin, without_active)
+    rewrite(application)
+    assert read(application) == (EMAIL, VOICE)
+    with plain.connect() as connection:
+        states = {record.id: record.state for record in store.masters(connection)}
+    assert {without_active: KeyState.RETIRED, done.successor: KeyState.ACTIVE} == states
+    with plain.connect() as connection, pytest.raises(KeyStateError, match="is retired; only an active one"):
+        follow(connection, admin, without_active)
+
+
+def test_start_without_active_master(
+    plain: Engine, url: URL, admin: KeyRing, without_active: str, make_ring: RingMaker, make_engine: EngineMaker
+) -> None:
+    """Without an active master key a server starts and reads, a write is refused; `status` and the doctor say so."""
+    ring = make_ring()
+    engine = make_engine(url, ring)
+    ring.initialize(engine, Base.metadata)
+    assert read(engine) == (EMAIL, VOICE)
+    with pytest.raises(KeyStateError, match="no master key is active, so no working key can be made; enable"):
+        rewrite(engine)
+    with plain.connect() as connection:
+        warnings = administer.status(connection, admin).warnings
+        findings = {one.check: one.is_good for one in administer.examine(connection, admin)}
+    assert ["no master key is active" in warning for warning in warnings if "values" not in warning] == [True]
+    assert [check for check, is_good in findings.items() if not is_good] == ["master keys"]
 
 
 def test_disable_and_enable_master(application: Engine, plain: Engine, admin: KeyRing) -> None:

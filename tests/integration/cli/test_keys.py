@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 from conftest import EngineMaker, RingMaker
 from cryptography import x509
-from sqlalchemy import URL, Engine, create_engine, select
+from sqlalchemy import URL, Engine, create_engine, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
 from support.certificates import bundle, certificate_for
-from support.command import EMAIL, Runner
+from support.command import EMAIL, KeyFiles, Runner
 from support.models import Base, Claimant
 
 from sa_keyvault import InstallationKey, KeyRing, KeyStateError, Provisioning, store
 from sa_keyvault.installation import InstallationCertificate
 from sa_keyvault.records import MasterRecord, WorkingRecord
+from sa_keyvault.store.schema import column_table, event_table
 
 pytestmark = pytest.mark.alone
 
@@ -87,7 +88,11 @@ def test_life_of_a_master_key(application: Engine, sqlite_url: URL, run: Runner)
     expected = f"master key {former.id} is retired, {successor.id} follows it\n  2 working keys wrapped anew\n"
     assert (0, expected, "") == (first.code, first.output, first.errors)
     assert email(application) == EMAIL
-    assert run("master", "disable", successor.id, url=sqlite_url).output == f"master key {successor.id} is disabled\n"
+    disabled = run("master", "disable", successor.id, url=sqlite_url)
+    assert disabled.output == f"master key {successor.id} is disabled\n"
+    assert f"until `sa-keyvault master enable {successor.id}`" in disabled.errors.replace("\n", " ")
+    assert "no master key is active" in run("status", url=sqlite_url).errors
+    assert run("doctor", url=sqlite_url).code == 1
     with pytest.raises(KeyStateError, match="is disabled"):
         email(application)
     assert run("master", "enable", successor.id, url=sqlite_url).code == 0
@@ -130,6 +135,22 @@ def test_audit(application: Engine, sqlite_url: URL, run: Runner) -> None:
     assert "was changed: its signature does not fit" in found.errors
     listed = run("audit", "list", "--json", url=sqlite_url)
     assert {"nobody"} < {json.loads(line)["actor"] for line in listed.output.splitlines()}
+
+
+def test_forged_texts_do_not_command_the_terminal(application: Engine, sqlite_url: URL, run: Runner) -> None:
+    """Line breaks and escapes that somebody has written to the tables are shown as such (A-31)."""
+    forged = "x\n2026-01-01T00:00:00Z  root\x1b[31m"
+    with application.begin() as connection:
+        connection.execute(update(event_table).values(actor=forged, reason=forged))
+        connection.execute(update(column_table).values(table_name=forged))
+    for command in (("audit", "list"), ("audit", "verify"), ("status",), ("doctor",), ("working", "rotate", forged)):
+        done = run(*command, url=sqlite_url)
+        assert [line for line in f"{done.output}\n{done.errors}".splitlines() if line.startswith("2026-01-01T")] == []
+        assert "\x1b" not in done.output + done.errors
+    listed = run("audit", "list", url=sqlite_url).output.splitlines()
+    assert {line.split("  ")[1] for line in listed} == {r"x\n2026-01-01T00:00:00Z"}
+    refused = run("working", "rotate", "identities", "--reason", forged, url=sqlite_url)
+    assert (refused.code, "the reason has a control character" in refused.errors) == (1, True)
 
 
 def test_configured_in_pyproject(
@@ -286,6 +307,64 @@ def test_init(sqlite_url: URL, run: Runner, tmp_path: Path, make_engine: EngineM
     assert run("installation", "drill", url=sqlite_url, **from_copy).code == 0
 
 
+@pytest.fixture
+def new_files(tmp_path: Path) -> dict[str, str]:
+    """The environment that names files of a key that is not there yet."""
+    return {
+        "SA_KEYVAULT_INSTALLATION_KEY": str(tmp_path / "new.pem"),
+        "SA_KEYVAULT_PASSPHRASE_FILE": str(tmp_path / "new.passphrase"),
+    }
+
+
+def test_init_makes_nothing_that_is_of_no_use(
+    application: Engine, sqlite_url: URL, run: Runner, tmp_path: Path, new_files: dict[str, str]
+) -> None:
+    """Beside another's key store, without a database, and where a name is taken, `init` leaves no file."""
+    other = run("init", "--no-backup", url=sqlite_url, **new_files)
+    assert (other.code, "the database has key store " in other.errors) == (1, True)
+    nowhere = run("init", "--no-backup", "--url", "sqlite:////nowhere/none.db", **new_files)
+    assert (nowhere.code, "; nothing" not in nowhere.errors, "the database failed" in nowhere.errors) == (1, True, True)
+    assert list(tmp_path.glob("new.*")) == []
+    (tmp_path / "new.pem").touch()
+    taken = run("init", "--no-backup", "--url", f"sqlite:///{tmp_path / 'new.db'}", **new_files)
+    assert (taken.code, "exists already" in taken.errors) == (1, True)
+    assert not (tmp_path / "new.passphrase").exists()
+
+
+def test_init_goes_on(sqlite_url: URL, run: Runner, tmp_path: Path, new_files: dict[str, str]) -> None:
+    """Where the copy or the store could not be made, the same command goes on with the key that is there."""
+    copy = tmp_path / "safe" / "copy.pem", tmp_path / "safe" / "copy.passphrase"
+    command = ("init", "--backup", *map(str, copy))
+    failed = run(*command, url=sqlite_url, **new_files)
+    assert (failed.code, "is kept; the same command goes on with it" in failed.errors.replace("\n", " ")) == (1, True)
+    copy[0].parent.mkdir()
+    done = run(*command, url=sqlite_url, **new_files)
+    there, copied, made = done.output.splitlines()
+    assert (done.code, there.split()[-1], made.split()[2]) == (0, copied.split()[-1], copied.split()[-1])
+    environment = {"SA_KEYVAULT_INSTALLATION_KEY": str(copy[0]), "SA_KEYVAULT_PASSPHRASE_FILE": str(copy[1])}
+    assert run("installation", "drill", url=sqlite_url, **environment).code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status", "--also", "{key}", "{secret}"),
+        ("installation", "add", "{key}", "{secret}"),
+        ("installation", "import", "{key}", "{secret}", "--installation-key", "other.pem"),
+        ("installation", "generate", "other.pem", "no/{secret}"),
+    ],
+    ids=" ".join,
+)
+def test_passphrase_in_place_of_its_file(
+    application: Engine, sqlite_url: URL, run: Runner, key_files: KeyFiles, command: tuple[str, ...]
+) -> None:
+    """Who gives the passphrase where its file is asked for is told so, without it (R-38, A-74)."""
+    secret = key_files.passphrase.read_text()
+    done = run(*(one.format(key=key_files.key, secret=secret) for one in command), url=sqlite_url)
+    assert (done.code, "never the passphrase itself" in done.errors.replace("\n", " ")) == (1, True)
+    assert secret not in done.errors + done.output
+
+
 # -- doctor ------------------------------------------------------------------------------------------------------------
 
 
@@ -298,6 +377,20 @@ def test_doctor(application: Engine, sqlite_url: URL, run: Runner) -> None:
     assert {line[:5] for line in lines} == {"ok   "}
     assert "ok     values: 1, each under a key that is there" in lines
     assert "ok     values of claimant.email: 1 open" in lines
+
+
+def test_doctor_writes_nothing(application: Engine, sqlite_url: URL, run: Runner, tmp_path: Path) -> None:
+    """An examination makes no key, though a master key is due, remembers no column, and does not touch the anchor."""
+    with application.begin() as connection:
+        (master,) = store.masters(connection)
+        store.add_usage(connection, "0" * 32, master.id, 2**62)
+        connection.exec_driver_sql("DELETE FROM keyvault_column WHERE column_name = 'voice_model'")
+    before = Path(str(sqlite_url.database)).read_bytes()
+    for arguments in ((), ("--anchor", str(tmp_path / "app.anchor"))):
+        done = run("doctor", "--metadata", "support.models:Base", *arguments, url=sqlite_url)
+        assert (done.code, "ok     values of claimant.email: 1 open" in done.output.splitlines()) == (0, True)
+    assert Path(str(sqlite_url.database)).read_bytes() == before
+    assert not (tmp_path / "app.anchor").exists()
 
 
 FAULTS = {

@@ -166,3 +166,19 @@ def test_no_key(sqlite_url: URL, run: Runner) -> None:
     """Without the option of the key the command says what is missing, exit code 2."""
     done = run("provision", url=sqlite_url, SA_KEYVAULT_INSTALLATION_KEY="")
     assert (done.code, "Missing option '--installation-key'" in done.errors) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("working", "rotate", "identities"),
+        ("master", "rotate"),
+        ("reencrypt", "--metadata", "support.models:Base"),
+    ],
+    ids=" ".join,
+)
+def test_what_is_made_is_warned_of(sqlite_url: URL, original: KeyRing, run: Runner, command: tuple[str, ...]) -> None:
+    """A command that makes or uses keys of 3DES or SHA-1 says so once, and does it (R-12)."""
+    done = run(*command, url=sqlite_url)
+    assert (done.code, done.errors.count("sa-keyvault: warning: ")) == (0, 1)
+    assert ("3DES has 112 bits" in done.errors, "SHA-1 signatures" in done.errors) == (True, True)

@@ -1,6 +1,7 @@
 """Operations in scripts that are written by hand: what each does, and what it refuses."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from sqlalchemy_utils import StringEncryptedType
 from sqlalchemy_utils.types.encrypted.encrypted_type import AesGcmEngine
 from support.leaks import marked
 from support.migrations import Migrations
+from support.models import Base
 
 from sa_keyvault import ConfigurationError, Encrypted, KeyStateError, KeyVaultError, Provisioning, store
 from sa_keyvault.administration import count_values, rotate_area
@@ -357,6 +359,24 @@ def test_no_key_is_given(
     migrations.write(_ENCRYPT)
     with pytest.raises(ConfigurationError, match=r"set SA_KEYVAULT_INSTALLATION_KEY .* or make the engine in env\.py"):
         migrations.upgrade()
+
+
+def test_forged_key_does_not_choose(
+    sqlite_url: URL, tmp_path: Any, key_files: Any, make_engine: EngineMaker, make_ring: RingMaker
+) -> None:
+    """A migration with a key of the environment makes AES keys, whatever a row says that nobody sealed (A-31)."""
+    ring, engine = make_ring(), make_engine(sqlite_url)
+    _fill(engine, _people(String(40)))
+    ring.initialize(make_engine(sqlite_url, ring), Base.metadata)
+    with engine.begin() as connection:
+        record = store.working(connection)[0]
+        forged = replace(record, number=7, created="9999", suite="3des-cbc-hmac-sha256", wrapped=b"junk")
+        store.add_working(connection, forged)
+    migrations = Migrations(tmp_path / "project", sqlite_url, key_files)
+    migrations.write(_ENCRYPT)
+    migrations.upgrade()
+    with engine.connect() as connection:
+        assert {one.suite for one in store.working(connection) if one.number != 7} == {"aes-256-gcm"}
 
 
 def test_what_a_value_does_not_fit_into(filled: Engine, migrations: Migrations) -> None:

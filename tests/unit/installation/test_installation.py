@@ -3,6 +3,7 @@
 import base64
 import copy
 import dataclasses
+import errno
 import hashlib
 import math
 import os
@@ -25,10 +26,12 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
+from support.leaks import own_locals
 
 from sa_keyvault import installation, records
 from sa_keyvault.errors import ConfigurationError, InstallationKeyError, KeyRecordError, PassphraseWarning
 from sa_keyvault.installation import SIGNATURES, WRAPPINGS, InstallationKey, SoftwareInstallationKey
+from sa_keyvault.installation.keys import NonExportableInstallationKey
 from sa_keyvault.installation.strength import _has_roca_fingerprint, refuse_weak_public
 from sa_keyvault.records import MasterRecord, MasterSecret, Wrap
 from sa_keyvault.secret import Secret
@@ -394,6 +397,51 @@ def test_folder_that_is_missing(key: SoftwareInstallationKey, tmp_path: Path) ->
         key.to_file(tmp_path / "missing" / "key.pem", _PASSPHRASE)
 
 
+def _without_links(*_: object) -> None:
+    """Do what Linux does on a FAT file system where a second name is asked for."""
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@pytest.mark.usefixtures("no_umask")
+def test_written_without_hard_links(
+    key: SoftwareInstallationKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system without hard links a key is written, too: with mode 0600, and over no other one (R-42, A-82)."""
+    monkeypatch.setattr(os, "link", _without_links)
+    modes = []
+    opened = os.open
+
+    def open_it(path: Any, flags: int, mode: int = 0o777) -> int:
+        modes.append((mode, bool(flags & os.O_EXCL))) if flags & os.O_CREAT else None
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", open_it)
+    key.to_file(tmp_path / "key.pem", _PASSPHRASE)
+    assert modes == [(0o600, True)] * 2
+    with pytest.raises(InstallationKeyError, match="exists already"):
+        key.to_file(tmp_path / "key.pem", installation.new_passphrase())
+    assert InstallationKey.from_file(tmp_path / "key.pem", _PASSPHRASE).fingerprint == key.fingerprint
+    assert [path.name for path in tmp_path.iterdir()] == ["key.pem"]
+
+
+def test_whole_or_not_at_all_without_hard_links(
+    key: SoftwareInstallationKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the disk is full nothing is left there either (R-42, A-82, A-86)."""
+    written = []
+
+    def sync(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", _without_links)
+    monkeypatch.setattr(os, "fsync", sync)
+    with pytest.raises(InstallationKeyError, match=r"cannot be written \(No space left on device\)"):
+        key.to_file(tmp_path / "key.pem", _PASSPHRASE)
+    assert list(tmp_path.iterdir()) == []
+
+
 @contextmanager
 def _full_disk() -> Iterator[None]:
     """Let every file of this process end after 100 bytes; narrowly, because the run's own output may be a file."""
@@ -624,6 +672,62 @@ def test_unencrypted_pkcs12_is_refused(key: SoftwareInstallationKey, tmp_path: P
     """A PKCS#12 file that is not encrypted is refused, whatever passphrase is given (R-41, A-81)."""
     data = pkcs12.serialize_key_and_certificates(b"key", key._private_key, None, None, _PLAIN)
     _refused(_private(tmp_path / "key.p12", data), passphrase)
+
+
+# -- what errors keep --------------------------------------------------------------------------------------------------
+
+
+def _kept(error: BaseException) -> list[str]:
+    """Return the names of the library's locals, in the error's frames, that hold a private key or the sentinel."""
+    found = []
+    for _, name, value in own_locals(error):
+        if isinstance(value, (rsa.RSAPrivateKey, Secret)) or _SENTINEL.decode() in repr(value):
+            found.append(name)
+    return found
+
+
+REFUSED: dict[str, tuple[str, Callable[[SoftwareInstallationKey, Path, bytes], object]]] = {
+    "to_file, name is taken": ("exists already", lambda key, path, secret: key.to_file(path / "taken.pem", secret)),
+    "to_file, no folder": ("cannot be written", lambda key, path, secret: key.to_file(path / "no" / "key.pem", secret)),
+    "generate_non_exportable, name is taken": (
+        "exists already",
+        lambda _, path, secret: InstallationKey.generate_non_exportable(path / "taken.pem", secret),
+    ),
+    "generate_non_exportable, no folder": (
+        "cannot be written",
+        lambda _, path, secret: InstallationKey.generate_non_exportable(path / "no" / "key.p12", secret),
+    ),
+    "from_file, mode": (
+        "others can reach it",
+        lambda _, path, secret: InstallationKey.from_file(path / "open", secret),
+    ),
+    "from_file, weak": (
+        "at least 3072",
+        lambda _, path, secret: InstallationKey.from_file(path / "weak.pem", secret),
+    ),
+    "to_file, non-exportable": (
+        "was generated non-exportable",
+        lambda key, path, secret: NonExportableInstallationKey(key._private_key).to_file(path / "key.pem", secret),
+    ),
+    "to_file, passphrase that is too long": (
+        "[Pp]assword",
+        lambda key, path, secret: key.to_file(path / "key.pem", secret * 100),
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sa_keyvault.PassphraseWarning")
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusal_keeps_no_secret(name: str, key: SoftwareInstallationKey, tmp_path: Path) -> None:
+    """Neither passphrase nor private key stays in the traceback of a refusal (R-38, A-74)."""
+    _private(tmp_path / "taken.pem", b"another key")
+    _private(tmp_path / "open", b"a key").chmod(0o644)
+    weak = rsa.generate_private_key(65537, 2048)
+    _private(tmp_path / "weak.pem", weak.private_bytes(_PEM, _PKCS8, serialization.BestAvailableEncryption(_SENTINEL)))
+    match, refuse = REFUSED[name]
+    with pytest.raises(Exception, match=match) as caught:
+        refuse(key, tmp_path, _SENTINEL)
+    assert _kept(caught.value) == []
 
 
 # -- files that OpenSSL wrote ------------------------------------------------------------------------------------------
