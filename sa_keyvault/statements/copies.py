@@ -1,9 +1,11 @@
 """INSERT … SELECT: allowed where every envelope keeps its label, its area and its row's symbols."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Label, Null
+from sqlalchemy import Column, ColumnElement, CompoundSelect, Label, Null
 from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.selectable import SelectStatementGrouping
 
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.statements.plans import TablePlan
@@ -20,7 +22,22 @@ def require_same_row(statement: Insert, plan: TablePlan) -> None:
         sa_keyvault.UnsupportedStatementError: With the remedy.
     """
     names = [column_key(statement, plan.table, name) for name in statement._select_names or ()]
-    selected = dict(zip(names, statement.select.selected_columns, strict=False))  # type: ignore[union-attr]
+    for member in _members(statement.select):
+        _require_kept(plan, dict(zip(names, member.selected_columns, strict=False)))
+
+
+def _members(selected: Any) -> Iterator[Any]:
+    """Yield the SELECTs that a UNION is made of, or the one that it is."""
+    if isinstance(selected, SelectStatementGrouping):
+        yield from _members(selected.element)
+    elif isinstance(selected, CompoundSelect):
+        for one in selected.selects:
+            yield from _members(one)
+    else:
+        yield selected
+
+
+def _require_kept(plan: TablePlan, selected: dict[str, ColumnElement[Any]]) -> None:
     for key in selected.keys() & plan.encrypted.keys():
         if not _keeps_row(plan, key, selected):
             msg = (

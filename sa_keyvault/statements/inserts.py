@@ -15,10 +15,11 @@ from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client
 from sa_keyvault.statements.made import MadeValues
 from sa_keyvault.statements.pending import PendingInsert, PendingInserts
 from sa_keyvault.statements.plans import TablePlan
-from sa_keyvault.statements.sealing import RowSet, Work, encode_column, seal_rows
+from sa_keyvault.statements.sealing import RowSet, Work, encode_column, given_values, seal_rows
 from sa_keyvault.statements.stored import stored_symbols
 from sa_keyvault.statements.upserts import is_upsert, require_bindable_upsert
 from sa_keyvault.statements.values import (
+    MISSING,
     bound_value,
     column_key,
     has_expression,
@@ -54,11 +55,11 @@ class Inserts:
         Raises:
             sa_keyvault.UnsupportedStatementError: A row cannot be bound.
         """
+        if statement._post_values_clause is not None:
+            require_bindable_upsert(connection, statement, plan)
         if statement.select is not None:
             require_same_row(statement, plan)
             return statement, [dict(row) for row in parameters]
-        if statement._post_values_clause is not None:
-            require_bindable_upsert(connection, statement, plan)
         if statement._multi_values:
             return self._prepare_multi(connection, statement, plan, parameters, options)
         values = statement_values(statement, plan.table)
@@ -125,7 +126,7 @@ class Inserts:
         for key, column in work.plan.encrypted.items():
             if key not in work.values[0] or _is_null_in_statement(work, key):
                 continue
-            values = [row.get(key) for row in work.values]
+            values = given_values(work.plan, key, work.values)
             if has_expression(values):
                 msg = (
                     f"a SQL expression cannot be the value of the encrypted column {key!r} of "
@@ -207,13 +208,14 @@ def _made_columns(plan: TablePlan, added: Iterable[str]) -> list[Column[Any]]:
 
 def _merged(values: Mapping[str, Any], row: Mapping[str, Any]) -> Row:
     own = {key: row[key] if key in row else bound_value(value, row) for key, value in values.items()}
-    return {**row, **own}
+    return {**row, **{key: value for key, value in own.items() if value is not MISSING}}
 
 
 def _named(statement: Insert, plan: TablePlan, row: Any, parameters: Mapping[str, Any]) -> Row:
     if not isinstance(row, Mapping):
         row = dict(zip((column.key for column in plan.table.columns), row, strict=False))
-    return {column_key(statement, plan.table, key): bound_value(value, parameters) for key, value in row.items()}
+    named = {column_key(statement, plan.table, key): bound_value(value, parameters) for key, value in row.items()}
+    return {key: value for key, value in named.items() if value is not MISSING}
 
 
 def _evaluated(work: Work, default: Any) -> list[Any]:

@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from sa_keyvault.errors import EncodingError, EncryptionError
+from sa_keyvault.errors import EncodingError, EncryptionError, UnsupportedStatementError
 from sa_keyvault.keyring import Ring
 from sa_keyvault.statements.plans import EncryptedColumn, TablePlan
 from sa_keyvault.types import SealedValue
 
-__all__ = ["RowSet", "Work", "encode_column", "seal_plaintexts", "seal_rows"]
+__all__ = ["RowSet", "Work", "encode_column", "given_values", "seal_plaintexts", "seal_rows"]
 
 Row = dict[str, Any]
 
@@ -57,6 +57,22 @@ class Work:
     def values(self) -> list[Row]:
         """The rows by column key."""
         return self.rows.values
+
+
+def given_values(plan: TablePlan, key: str, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return what each row gives for the encrypted column *key*.
+
+    Raises:
+        sa_keyvault.UnsupportedStatementError: A row does not give it: to take that for NULL would lose a value.
+    """
+    for number, row in enumerate(rows):
+        if key not in row:
+            msg = (
+                f"parameter set {number} has no value for the encrypted column {key!r} of {plan.table.fullname}; "
+                "give it one, None for NULL, or run statements that differ one by one"
+            )
+            raise UnsupportedStatementError(msg, area=plan.encrypted[key].area)
+    return [row[key] for row in rows]
 
 
 def encode_column(column: EncryptedColumn, values: Iterable[Any]) -> list[bytes | None]:

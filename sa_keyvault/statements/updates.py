@@ -14,9 +14,10 @@ from sa_keyvault.statements.made import MadeValues
 from sa_keyvault.statements.matched import MatchedUpdates
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
-from sa_keyvault.statements.sealing import RowSet, Work, encode_column, seal_rows
+from sa_keyvault.statements.sealing import RowSet, Work, encode_column, given_values, seal_rows
 from sa_keyvault.statements.stored import stored_symbols
 from sa_keyvault.statements.values import (
+    MISSING,
     bound_value,
     is_expression,
     is_null,
@@ -66,6 +67,8 @@ class Updates:
         rows = [dict(row) for row in parameters] or [{}]
         demanded = key_parameters(statement, plan)
         values = [_set_values(plan, given, row) for row in rows]
+        for key in plan.encrypted.keys() & given.keys():
+            given_values(plan, key, values)
         names = {key: parameter_name(key, value) for key, value in given.items()}
         self._made.begin(connection, _give_onupdate(connection, plan, rows, values), values[0])
         if plan.bound.isdisjoint(values[0]):
@@ -122,7 +125,7 @@ def _set_values(plan: TablePlan, given: Mapping[str, Any], row: Mapping[str, Any
     values = {key: value for key, value in row.items() if key in plan.columns and key not in given}
     for key, value in given.items():
         values[key] = row[key] if key in row else bound_value(value, row)
-    return values
+    return {key: value for key, value in values.items() if value is not MISSING}
 
 
 def _give_onupdate(
@@ -151,7 +154,7 @@ def _refuse_expressions(plan: TablePlan, values: Mapping[str, Any]) -> None:
 def _encoded(plan: TablePlan, values: Sequence[Mapping[str, Any]]) -> dict[str, list[bytes | None]]:
     """Return the plaintexts of the encrypted columns that are set, but for those that the statement sets to NULL."""
     return {
-        key: encode_column(column, [row.get(key) for row in values])
+        key: encode_column(column, given_values(plan, key, values))
         for key, column in plan.encrypted.items()
         if key in values[0] and not is_null(values[0][key])
     }
@@ -163,7 +166,8 @@ def _has_plaintext(encoded: Mapping[str, Sequence[bytes | None]]) -> bool:
 
 
 def _is_null_anywhere(demanded: Mapping[str, BindParameter[Any]], rows: Sequence[Mapping[str, Any]]) -> bool:
-    return any(bound_value(value, row) is None for value in demanded.values() for row in rows)
+    values = (bound_value(value, row) for value in demanded.values() for row in rows)
+    return any(value is None or value is MISSING for value in values)
 
 
 def _without_encrypted(work: _KeyedWork, row: Mapping[str, Any]) -> Row:

@@ -53,6 +53,12 @@ def _require_bindable(connection: Connection, statement: Insert, clause: Any, pl
             "primary key, so the row that is there may have other symbols; use SELECT and UPDATE"
         )
         raise UnsupportedStatementError(msg)
+    if statement.select is not None and plan.collated:
+        msg = (
+            f"an upsert from a SELECT cannot set encrypted columns of {plan.table.fullname}: the row that is there may "
+            "spell its key differently; use SELECT and UPDATE"
+        )
+        raise UnsupportedStatementError(msg)
     if not _conflicts_on_key(connection, clause, plan):
         msg = (
             f"an upsert that sets encrypted columns of {plan.table.fullname} must have the primary key as its "

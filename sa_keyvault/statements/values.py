@@ -1,6 +1,7 @@
 """The values in a statement: which column a key means, and what a bind parameter will be."""
 
 from collections.abc import Mapping, Sequence
+from enum import Enum, auto
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import BindParameter, BooleanClauseList, ColumnElement, Null, Table
@@ -12,6 +13,8 @@ from sqlalchemy.util import immutabledict
 from sa_keyvault.statements.plans import EncryptedColumn, TablePlan
 
 __all__ = [
+    "MISSING",
+    "Missing",
     "bound_value",
     "column_key",
     "has_expression",
@@ -24,6 +27,15 @@ __all__ = [
 ]
 
 _Dml = TypeVar("_Dml", Insert, Update)
+
+
+class Missing(Enum):
+    """What stands in for the value of a parameter that is not given: SQLAlchemy refuses it when it is sent."""
+
+    MISSING = auto()
+
+
+MISSING = Missing.MISSING
 
 
 def column_key(statement: Insert | Update, table: Table, key: Any) -> str:
@@ -102,12 +114,12 @@ def parameter_name(key: str, value: Any) -> str:
 
 
 def bound_value(value: Any, parameters: Mapping[str, Any]) -> Any:
-    """Return what *value* will be when the statement is run with *parameters*."""
+    """Return what *value* will be when the statement is run with *parameters*; MISSING where they do not say."""
     if not isinstance(value, BindParameter):
         return value
     if not value.unique and value.key in parameters:
         return parameters[value.key]
-    return value.effective_value
+    return MISSING if value.required else value.effective_value
 
 
 def key_parameters(statement: Update, plan: TablePlan) -> dict[str, BindParameter[Any]]:

@@ -21,9 +21,12 @@ from sqlalchemy import (
     null,
     select,
     text,
+    true,
     type_coerce,
+    union_all,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session, registry
 from support.leaks import marked
 
@@ -311,7 +314,15 @@ def test_insert_from_select(engine: Engine, users: Table, ring: KeyRing) -> None
         connection.execute(insert(same).values(id=1, email=A))
         connection.execute(insert(copied).from_select(["id", "email"], select(same.c.id, same.c.email)))
     assert emails(engine, copied) == [A]
-    for source in (select(users.c.id, users.c.email), select(same.c.id + 1, same.c.email)):
+    kept = select(same.c.id, same.c.email)
+    for source in (
+        select(users.c.id, users.c.email),
+        select(same.c.id + 1, same.c.email),
+        # every member of a UNION: one of plain texts would be stored as it is
+        union_all(kept, select(same.c.id + 1, same.c.email)),
+        union_all(kept, select(users.c.id, users.c.name)),
+        union_all(kept, union_all(kept, select(users.c.id, users.c.name)).subquery().select()),
+    ):
         with engine.connect() as connection, pytest.raises(UnsupportedStatementError, match="would not open"):
             connection.execute(insert(copied).from_select(["id", "email"], source))
 
@@ -375,6 +386,44 @@ def test_upsert_on_another_target_is_refused(engine: Engine, ring: KeyRing) -> N
         statement = module.insert(table)  # type: ignore[attr-defined]
         statement = statement.on_conflict_do_update(index_elements=["name"], set_={"email": statement.excluded.email})
     assert "conflict" in refused(engine, table, statement, {"id": 1, "name": "n", "email": A})
+
+
+def test_upsert_from_select_on_another_target_is_refused(engine: Engine, users: Table, ring: KeyRing) -> None:
+    """An upsert of selected rows is held to the same: another row's envelope would take the place of a value (A-6)."""
+    table = Table(
+        "unique_name",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("name", String(40), unique=True),
+        Column("email", Encrypted(String(100), area="identities", context="mail")),
+    )
+    source = Table(
+        "source",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("name", String(40)),
+        Column("email", Encrypted(String(100), area="identities", context="mail")),
+    )
+    create(table, engine, ring)
+    create(source, engine, ring)
+    names = ["id", "name", "email"]
+    if engine.dialect.name == "mysql":
+        statement: Any = mysql.insert(table).from_select(names, select(source))
+        statement = statement.on_duplicate_key_update(email=statement.inserted.email)
+    else:
+        module = postgresql if engine.dialect.name == "postgresql" else sqlite
+        statement = module.insert(table).from_select(names, select(source).where(true()))  # type: ignore[attr-defined]
+        statement = statement.on_conflict_do_update(index_elements=["name"], set_={"email": statement.excluded.email})
+    assert "conflict" in refused(engine, table, statement)
+
+
+def test_row_without_a_value_is_refused(engine: Engine, users: Table) -> None:
+    """A row that gives no value where the first one does is refused; it is not taken for NULL."""
+    rows = [{"id": 1, "email": A}, {"id": 2}]
+    assert "parameter set 1 has no value" in refused(engine, users, insert(users), rows)
+    assert "parameter set 1 has no value" in refused(engine, users, insert(users).values(rows))
+    with engine.connect() as connection, pytest.raises(StatementError, match="value is required"):
+        connection.execute(insert(users).values(id=1, email=bindparam("misspelt")))
 
 
 def test_stored_value_is_an_envelope(engine: Engine, users: Table) -> None:

@@ -60,6 +60,22 @@ def test_executemany(engine: Engine, filled: Table) -> None:
         assert emails(connection, filled) == [B, C, None]
 
 
+def test_row_without_a_value_is_refused(engine: Engine, filled: Table) -> None:
+    """A parameter set that gives no value where the first one does is refused; it is not taken for NULL."""
+    by_name = update(filled).where(filled.c.id == bindparam("key")).values(email=bindparam("secret"))
+    by_key = update(filled).where(filled.c.id == bindparam("key"))
+    for statement, name in ((by_name, "secret"), (by_key, "email")):
+        with engine.connect() as connection:
+            with pytest.raises(UnsupportedStatementError, match="parameter set 1 has no value"):
+                connection.execute(statement, [{"key": 1, name: B}, {"key": 2}])
+            with pytest.raises(UnsupportedStatementError, match="parameter set 0 has no value"):
+                connection.execute(by_name, {"key": 1})
+            with pytest.raises(UnsupportedStatementError, match="parameter set 0 has no value"):
+                connection.execute(update(filled).values(email=B, picture=bindparam("misspelt")))
+            assert emails(connection, filled) == [A] * 3
+            assert [A.encode()] * 3 == list(connection.execute(select(filled.c.picture)).scalars())
+
+
 def test_rows_that_are_not_there(engine: Engine, filled: Table) -> None:
     """An UPDATE that matches nothing changes nothing and says so."""
     with engine.begin() as connection:
