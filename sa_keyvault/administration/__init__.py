@@ -1,7 +1,7 @@
 """What an administrator does with keys; each operation runs on a connection, as part of its transaction."""
 
 from sa_keyvault.administration.audit import AuditReport, verify_events
-from sa_keyvault.administration.counting import ValueCount, count_values
+from sa_keyvault.administration.counting import ValueCount, count_values, hidden_columns
 from sa_keyvault.administration.doctor import Finding, examine, examine_values
 from sa_keyvault.administration.installations import (
     add_installation,
@@ -46,6 +46,7 @@ __all__ = [
     "enable_working",
     "examine",
     "examine_values",
+    "hidden_columns",
     "invite_installation",
     "join_installation",
     "provision",

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import Column, Connection, MetaData, func, select, text
 
 from sa_keyvault.administration.audit import verify_events
-from sa_keyvault.administration.counting import count_values
-from sa_keyvault.errors import KeyStateError, KeyVaultError
+from sa_keyvault.administration.counting import count_values, hidden_columns
+from sa_keyvault.errors import KeyStateError, KeyStoreError, KeyVaultError
 from sa_keyvault.keyring import KeySet, load_keys
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.records import unwrap_working
@@ -149,16 +149,22 @@ def _audited(connection: Connection, ring: KeyRing) -> Finding:
 
 def _counted(connection: Connection, keys: KeySet) -> Finding:
     openable = {record.number for record in keys.working() if record.state is not KeyState.REMOVED}
-    counts = count_values(connection)
+    if hidden := hidden_columns(connection):
+        detail = f"{', '.join(hidden)} cannot be counted: this role may not read it"
+        return Finding("values", is_good=False, detail=detail)
+    try:
+        counts = count_values(connection)
+    except KeyStoreError as error:
+        return Finding("values", is_good=False, detail=str(error))
     lost = [one for one in counts if one.number is not None and one.number not in openable]
     plain = [one for one in counts if one.number is None]
     if lost:
         total, first = sum(one.values for one in lost), lost[0]
-        detail = f"{total} values are under keys that are gone, for instance {first.number} ({first.table_name})"
+        detail = f"{total} values are under keys that are gone, for instance {first.number} ({first.name})"
         return Finding("values", is_good=False, detail=detail)
     if plain:
         total, first = sum(one.values for one in plain), plain[0]
-        detail = f"{total} values are not encrypted, for instance in {first.table_name}.{first.column_name}"
+        detail = f"{total} values are not encrypted, for instance in {first.name}"
         return Finding("values", is_good=False, detail=detail)
     return Finding(
         "values", is_good=True, detail=f"{sum(one.values for one in counts)}, each under a key that is there"

@@ -147,10 +147,10 @@ def _require_known_columns(connection: Connection, record: WorkingRecord) -> Non
             "of it to count them in; call ring.initialize(engine, metadata) with the metadata of all models first"
         )
         raise KeyStateError(msg, key_number=record.number, area=record.area)
-    if missing := missing_columns(connection, record.area):
+    if missing := missing_columns(connection).get(record.area):
         msg = (
-            f"the values of area {record.area!r} in {', '.join(missing)} cannot be counted: no such column of bytes is "
-            "there (renamed, dropped, or in another schema); if none are left, force it with the number typed again"
+            f"the values of area {record.area!r} in {missing} cannot be counted; use a role that may read "
+            "them, or, if none are left there (renamed, dropped), force it with the number typed again"
         )
         raise KeyStateError(msg, key_number=record.number, area=record.area)
     if connection.dialect.name == "postgresql":
@@ -162,6 +162,6 @@ def _require_no_values(number: int, counts: Sequence[ValueCount]) -> None:
     own = [count for count in counts if count.number == number]
     if own:
         total = sum(count.values for count in own)
-        where = ", ".join(f"{count.table_name}.{count.column_name} ({count.values})" for count in own)
+        where = ", ".join(f"{count.name} ({count.values})" for count in own)
         msg = f"{total} values depend on working key {number}: {where}; re-encrypt them first"
         raise KeyStateError(msg, key_number=number)

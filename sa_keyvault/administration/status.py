@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from sa_keyvault import store
-from sa_keyvault.administration.counting import ValueCount, count_values
+from sa_keyvault.administration.counting import ValueCount, count_values, missing_columns
 from sa_keyvault.errors import ConfigurationError, KeyStateError
 from sa_keyvault.keyring import KeySet, Master, load_keys
 from sa_keyvault.ledger import StoreRecord
@@ -113,13 +113,16 @@ def status(connection: Connection, ring: KeyRing) -> Status:
         sa_keyvault.KeyRecordError: A key's record was changed outside the library, or put back.
     """
     keys = load_keys(connection, ring.identity)
-    used, counts = store.total_usage(connection), count_values(connection)
+    used, counts, missing = store.total_usage(connection), count_values(connection), missing_columns(connection)
     masters = tuple(_master(master, keys.working(), used, ring) for master in keys.masters())
     ordered = sorted(keys.working(), key=lambda record: (record.area, record.created, record.number))
     by_number: defaultdict[int | None, dict[str, int]] = defaultdict(dict)
     for count in counts:
         by_number[count.number][_column(count)] = count.values
-    working = tuple(_working(record, by_number.get(record.number, {}), used, ring) for record in ordered)
+    working = tuple(
+        _working(record, by_number.get(record.number, {}), missing.get(record.area, ""), used, ring)
+        for record in ordered
+    )
     plaintexts = {_column(count): count.values for count in counts if count.number is None}
     return Status(
         store=keys.record,
@@ -155,8 +158,11 @@ def _master(master: Master, working: Sequence[WorkingRecord], used: Mapping[str,
     )
 
 
-def _working(record: WorkingRecord, values: Mapping[str, int], used: Mapping[str, int], ring: KeyRing) -> WorkingStatus:
+def _working(
+    record: WorkingRecord, values: Mapping[str, int], missing: str, used: Mapping[str, int], ring: KeyRing
+) -> WorkingStatus:
     total = sum(values.values())
+    obstacle = _obstacle(record.state, record.changed, ring) or (missing and f"{missing} cannot be counted")
     limit = _limit(record.suite, ring)
     if limit is not None:
         limit = ring.settings.limit_of(ring.identity.policy.provisioning.suite_named(record.suite))
@@ -171,7 +177,7 @@ def _working(record: WorkingRecord, values: Mapping[str, int], used: Mapping[str
         used=used.get(str(record.number), 0),
         limit=limit,
         values=values,
-        obstacle=f"{total} values depend on it" if total else _obstacle(record.state, record.changed, ring),
+        obstacle=f"{total} values depend on it" if total else obstacle,
     )
 
 

@@ -40,11 +40,8 @@ def drop_keyvault(operations: Operations, operation: DropKeyVaultOp) -> None:
     """Drop the tables of the key store."""
     connection = _online(operations, operation.name)
     present = store.present_tables(connection)
-    counts = [count for count in administration.count_values(connection) if count.values] if present else []
-    if counts:
-        where = ", ".join(f"{count.table_name}.{count.column_name} ({count.values})" for count in counts)
-        msg = f"the key store has the keys of values in {where}; decrypt them first, or drop their columns"
-        raise KeyStateError(msg)
+    if present:
+        _require_no_values(connection)
     # in this order: MariaDB commits at every DROP, and one that was stopped must find the columns when it runs again
     for table in present:
         operations.impl.drop_table(table)
@@ -111,6 +108,16 @@ def rotate_master_key(operations: Operations, operation: RotateMasterKeyOp) -> N
     """Let a new master key follow the active one."""
     connection = _online(operations, operation.name)
     administration.rotate_master(connection, joined_ring(operations.migration_context), reason=_REASON)
+
+
+def _require_no_values(connection: Connection) -> None:
+    if hidden := administration.hidden_columns(connection):
+        msg = f"the values in {', '.join(hidden)} cannot be counted; run this migration with a role that may read them"
+        raise KeyStateError(msg)
+    if counts := [count for count in administration.count_values(connection) if count.values]:
+        where = ", ".join(f"{count.name} ({count.values})" for count in counts)
+        msg = f"the key store has the keys of values in {where}; decrypt them first, or drop their columns"
+        raise KeyStateError(msg)
 
 
 def _online(operations: Operations, name: str) -> Connection:
