@@ -141,7 +141,7 @@ class Operation:
         self._record = keys.record
         self._reason = reason
         self._noted: set[str] = set()
-        self.births = Births(connection, keys.record, self._is_genuine)
+        self.births: Births = Births(connection, keys.record, self._is_genuine)
 
     @property
     def store_id(self) -> str:
