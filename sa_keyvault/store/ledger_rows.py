@@ -4,8 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from sa_keyvault.errors import KeyRecordError
 from sa_keyvault.ledger import MEMBERSHIP, Event, InstallationRecord, StoreRecord
 from sa_keyvault.store.access import execute, values_of
+from sa_keyvault.store.reading import records
 from sa_keyvault.store.schema import event_table, installation_table, store_table
 
 __all__ = [
@@ -30,8 +32,14 @@ _FIELDS = ("store_id", "version", "digest", "events", "head")
 
 def store_record(connection: Connection) -> StoreRecord | None:
     """Return the store's own record, or None where the key store has never been initialized."""
-    row = execute(connection, select(*(store_table.c[name] for name in _FIELDS))).one_or_none()
-    return None if row is None else StoreRecord(**row._asdict())
+    row = select(*(store_table.c[name] for name in _FIELDS))
+    found = list(records(StoreRecord, store_table, execute(connection, row)))
+    if len(found) > 1:
+        msg = (
+            f"{store_table.name} has {len(found)} rows, and the library writes one; restore the key store from a backup"
+        )
+        raise KeyRecordError(msg)
+    return found[0] if found else None
 
 
 def add_store(connection: Connection, record: StoreRecord) -> None:
@@ -46,8 +54,8 @@ def replace_store(connection: Connection, record: StoreRecord) -> None:
 
 def installations(connection: Connection) -> dict[str, InstallationRecord]:
     """Return the installations that may open the store, by fingerprint."""
-    rows = execute(connection, select(installation_table)).mappings()
-    return {row["fingerprint"]: InstallationRecord(**row) for row in rows}
+    found = records(InstallationRecord, installation_table, execute(connection, select(installation_table)))
+    return {one.fingerprint: one for one in found}
 
 
 def add_installation(connection: Connection, record: InstallationRecord) -> None:
@@ -76,7 +84,7 @@ def unlinked_events(connection: Connection) -> list[Event]:
     statement = (
         select(event_table).where(event_table.c.number.is_(None)).order_by(event_table.c.created, event_table.c.id)
     )
-    return [Event(**row) for row in execute(connection, statement).mappings()]
+    return list(records(Event, event_table, execute(connection, statement)))
 
 
 def link_events(connection: Connection, events: Sequence[Event]) -> None:
@@ -94,7 +102,7 @@ def link_events(connection: Connection, events: Sequence[Event]) -> None:
 def membership_events(connection: Connection) -> list[Event]:
     """Return the linked events that say which installation keys open the store, in order."""
     statement = select(event_table).where(event_table.c.number.is_not(None), event_table.c.action.in_(MEMBERSHIP))
-    return [Event(**row) for row in execute(connection, statement.order_by(event_table.c.number)).mappings()]
+    return list(records(Event, event_table, execute(connection, statement.order_by(event_table.c.number))))
 
 
 def births(connection: Connection, numbers: Sequence[int]) -> list[Event]:
@@ -105,7 +113,7 @@ def births(connection: Connection, numbers: Sequence[int]) -> list[Event]:
     statement = select(event_table).where(
         event_table.c.action == "working-key-created", event_table.c.subject.in_(subjects)
     )
-    return [Event(**row) for row in execute(connection, statement).mappings()]
+    return list(records(Event, event_table, execute(connection, statement)))
 
 
 def link_of(connection: Connection, number: int) -> str | None:
@@ -116,5 +124,4 @@ def link_of(connection: Connection, number: int) -> str | None:
 def events(connection: Connection) -> Iterator[Event]:
     """Yield every event: the linked ones in the order of their numbers, then the others."""
     order = (event_table.c.number.is_(None), event_table.c.number, event_table.c.created, event_table.c.id)
-    for row in execute(connection, select(event_table).order_by(*order)).mappings():
-        yield Event(**row)
+    yield from records(Event, event_table, execute(connection, select(event_table).order_by(*order)))

@@ -6,7 +6,14 @@ import pytest
 from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, String, Table, bindparam, insert, select, text
 from support.leaks import marked
 
-from sa_keyvault import AuthenticationError, ConfigurationError, EncodingError, Encrypted, KeyRing
+from sa_keyvault import (
+    AuthenticationError,
+    ConfigurationError,
+    EncodingError,
+    Encrypted,
+    KeyRing,
+    MalformedEnvelopeError,
+)
 
 
 @pytest.fixture
@@ -63,6 +70,15 @@ def test_wrong_use(table: Table, ring: KeyRing) -> None:
         ring.seal(table.c.id, "a", marked("x"))
     with pytest.raises(EncodingError, match="NULL"):
         ring.seal(table.c.data, "a", None)
+
+
+@pytest.mark.parametrize("stored", [5, 1.5, "text", None])
+def test_what_is_no_bytes_is_no_envelope(table: Table, ring: KeyRing, stored: Any) -> None:
+    """Only bytes are opened; a number is an error, and does not become that many bytes."""
+    with pytest.raises(
+        MalformedEnvelopeError, match=r"door\.data: an envelope is bytes, and .* is none; give the bytes"
+    ):
+        ring.open(table.c.data, "a", stored)
 
 
 def test_no_stored_tail_opens_in_another_row(engine: Engine, table: Table, ring: KeyRing) -> None:
