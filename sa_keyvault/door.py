@@ -8,7 +8,7 @@ from sqlalchemy import Column, Connection, Dialect
 from sqlalchemy.sql.elements import ColumnElement
 
 from sa_keyvault.envelope import reader
-from sa_keyvault.errors import ConfigurationError, EncodingError, KeyVaultError
+from sa_keyvault.errors import ConfigurationError, EncodingError, KeyVaultError, MalformedEnvelopeError
 from sa_keyvault.keyring import Ring
 from sa_keyvault.statements import EncryptedColumn, Plans, encode_column
 
@@ -40,9 +40,16 @@ class Door:
         seal = self._ring.sealer(encrypted.area, encrypted.binding, [len(plaintext)], connection)
         return seal([plaintext], [symbols])[0]
 
-    def open(self, column: Any, key: Any, stored: bytes) -> Any:
+    def open(self, column: Any, key: Any, stored: object) -> Any:
         """Return the value in the envelope *stored*, of *column* in the row that *key* names."""
         encrypted = self._find(column)
+        if not isinstance(stored, (bytes, bytearray, memoryview)):
+            # bytes(…) of a number makes that many of them
+            label = encrypted.declaration.binding.label
+            msg = (
+                f"{label}: an envelope is bytes, and {type(stored).__name__} is none; give the bytes as they are stored"
+            )
+            raise MalformedEnvelopeError(msg, area=encrypted.area, label=str(label))
         symbols = encrypted.symbols_of(_row(encrypted, key))
         return self._reader(encrypted)(bytes(stored) + symbols)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
@@ -89,7 +89,7 @@ def public_key_of(installation: InstallationRecord) -> rsa.RSAPublicKey:
     """
     try:
         key = load_der_public_key(installation.public_key)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         key = None
     if isinstance(key, rsa.RSAPublicKey) and fingerprint(key) == installation.fingerprint:
         return key

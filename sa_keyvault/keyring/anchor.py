@@ -2,14 +2,14 @@
 
 import json
 import logging
-import secrets
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from sa_keyvault.errors import AnchorWarning, ConfigurationError, KeyStoreError
+from sa_keyvault.keyring.anchor_file import locked_anchor, read_anchor_file, write_anchor_file
 from sa_keyvault.ledger import StoreRecord
 
 __all__ = ["advance_anchor", "advance_anchor_or_warn", "anchor_problem", "verify_anchor"]
@@ -69,9 +69,11 @@ def advance_anchor(path: Path, record: StoreRecord) -> None:
     Raises:
         sa_keyvault.ConfigurationError: The file cannot be read or written, or is no anchor.
     """
-    known = _read(path)
-    if known is None or known.version <= record.version:
-        _write(path, record)
+    # in one step: else a slower process puts its older record over a newer one that it has not seen
+    with locked_anchor(path):
+        known = _read(path)
+        if known is None or known.version <= record.version:
+            write_anchor_file(path, json.dumps(asdict(record)).encode() + b"\n")
 
 
 def advance_anchor_or_warn(path: Path, record: StoreRecord) -> bool:
@@ -88,23 +90,21 @@ def advance_anchor_or_warn(path: Path, record: StoreRecord) -> bool:
 
 
 def _read(path: Path) -> StoreRecord | None:
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-        return StoreRecord(**content)
-    except FileNotFoundError:
+    data = read_anchor_file(path)
+    if data is None:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    try:
+        return _record(json.loads(data))
+    except (ValueError, TypeError, RecursionError) as error:
         problem = type(error).__name__
     msg = f"the anchor {path} cannot be read ({problem}); restore it, or delete it on purpose"
     raise ConfigurationError(msg)
 
 
-def _write(path: Path, record: StoreRecord) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        temporary.write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        msg = f"the anchor {path} cannot be written ({error.strerror}); give the process the right to"
-        raise ConfigurationError(msg) from None
+def _record(content: Any) -> StoreRecord:
+    record = StoreRecord(**content)
+    for field in fields(record):
+        # not isinstance: true is an integer, too
+        if type(getattr(record, field.name)) is not field.type:
+            raise TypeError
+    return record

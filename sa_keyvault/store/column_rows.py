@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from sa_keyvault.store.access import execute, values_of
+from sa_keyvault.store.reading import records
 from sa_keyvault.store.schema import column_table
 
 __all__ = ["ColumnRow", "add_column", "columns", "delete_column", "replace_column"]
@@ -33,7 +34,7 @@ class ColumnRow:
 
 def columns(connection: Connection) -> dict[tuple[str, str, str], ColumnRow]:
     """Return what is remembered of each column, by schema, table and column name."""
-    rows = (ColumnRow(**row._asdict()) for row in execute(connection, select(column_table)))
+    rows = records(ColumnRow, column_table, execute(connection, select(column_table)))
     return {(row.schema_name, row.table_name, row.column_name): row for row in rows}
 
 

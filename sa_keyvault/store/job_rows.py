@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
 from sa_keyvault.store.access import execute, values_of
+from sa_keyvault.store.reading import records
 from sa_keyvault.store.schema import job_table
 
 __all__ = [
@@ -50,7 +51,7 @@ class JobPart:
 def job_parts(connection: Connection, job_id: str) -> list[JobPart]:
     """Return the parts of a job, in order; none where it has not begun, or is finished."""
     statement = select(job_table).where(job_table.c.job_id == job_id).order_by(job_table.c.part)
-    return [JobPart(**row) for row in execute(connection, statement).mappings()]
+    return list(records(JobPart, job_table, execute(connection, statement)))
 
 
 def add_parts(connection: Connection, parts: Sequence[JobPart]) -> None:

@@ -2,15 +2,18 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 
+from sa_keyvault.errors import KeyRecordError
 from sa_keyvault.ledger import StateMark
 from sa_keyvault.records import MasterRecord, WorkingRecord, Wrap
 from sa_keyvault.states import KeyState
 from sa_keyvault.store.access import execute, values_of
+from sa_keyvault.store.reading import records, typed_columns, typed_values
 from sa_keyvault.store.schema import master_table, working_table, wrap_table
 
 __all__ = [
@@ -34,17 +37,19 @@ __all__ = [
 ]
 
 _PORTION = 10_000  # rows
+_FIRST = -(2**63)  # so that a number that no key has is found, and refused
+_MAX_NUMBER = 2**32 - 1  # of a working key; an envelope has four bytes for it
 
 
 def masters(connection: Connection) -> list[MasterRecord]:
     """Return every master key, the oldest first."""
     rows = execute(connection, select(master_table).order_by(master_table.c.created, master_table.c.id))
-    return [MasterRecord(**{**row, "state": _state(row["state"])}) for row in rows.mappings()]
+    return [replace(one, state=_state(one.state)) for one in records(MasterRecord, master_table, rows)]
 
 
 def wraps(connection: Connection) -> list[Wrap]:
     """Return every wrap of every master key."""
-    return [Wrap(**row) for row in execute(connection, select(wrap_table)).mappings()]
+    return list(records(Wrap, wrap_table, execute(connection, select(wrap_table))))
 
 
 def add_master(connection: Connection, record: MasterRecord) -> None:
@@ -77,9 +82,9 @@ def delete_wraps(connection: Connection, fingerprint: str) -> None:
 def working(connection: Connection, numbers: Sequence[int] | None = None) -> list[WorkingRecord]:
     """Return the working keys with these numbers, or all of them."""
     if numbers is not None:
-        return list(_working_records(connection, select(working_table).where(working_table.c.number.in_(numbers))))
+        return _working_records(connection, select(working_table).where(working_table.c.number.in_(numbers)))
     found: list[WorkingRecord] = []
-    portion = working_from(connection, 0, _PORTION)
+    portion = working_from(connection, _FIRST, _PORTION)
     # in portions, because drivers keep a whole result in memory beside the records that are made of it
     while portion:
         found += portion
@@ -91,19 +96,19 @@ def working_from(connection: Connection, first: int, count: int) -> list[Working
     """Return the next *count* working keys in the order of their numbers, from *first* on."""
     number = working_table.c.number
     wanted = select(working_table).where(number >= first).order_by(number).limit(count)
-    return list(_working_records(connection, wanted))
+    return _working_records(connection, wanted)
 
 
 def working_in_area(connection: Connection, area: str) -> list[WorkingRecord]:
     """Return the working keys of one area."""
-    return list(_working_records(connection, select(working_table).where(working_table.c.area == area)))
+    return _working_records(connection, select(working_table).where(working_table.c.area == area))
 
 
 def active_in_area(connection: Connection, area: str) -> list[WorkingRecord]:
     """Return the active working keys of one area."""
     columns = working_table.c
     wanted = select(working_table).where(columns.area == area, columns.state == KeyState.ACTIVE.value)
-    return list(_working_records(connection, wanted))
+    return _working_records(connection, wanted)
 
 
 def newest_active(connection: Connection, area: str, suite: str, count: int) -> list[WorkingRecord]:
@@ -115,7 +120,7 @@ def newest_active(connection: Connection, area: str, suite: str, count: int) -> 
         .order_by(columns.created.desc(), columns.number.desc())
         .limit(count)
     )
-    return list(_working_records(connection, wanted))
+    return _working_records(connection, wanted)
 
 
 def inactive(connection: Connection) -> dict[int, StateMark]:
@@ -124,9 +129,10 @@ def inactive(connection: Connection) -> dict[int, StateMark]:
     marks = execute(connection, select(state, epoch).where(state != KeyState.ACTIVE.value).distinct())
     found: dict[int, StateMark] = {}
     # state by state, because there are few of them, and drivers hand out numbers alone much quicker
-    for text, count in list(map(tuple, marks)):
-        numbers = execute(connection, select(number).where(state == text, epoch == count)).scalars()
-        found |= dict.fromkeys(numbers, StateMark(_state(text), count))
+    for mark in list(records(StateMark, working_table, marks)):
+        same = select(number).where(state == mark.state, epoch == mark.epoch)
+        numbers = _numbers(list(execute(connection, same).scalars()))
+        found |= dict.fromkeys(numbers, StateMark(_state(mark.state), mark.epoch))
     return found
 
 
@@ -134,28 +140,44 @@ def working_counts(connection: Connection) -> Counter[tuple[str, str, KeyState]]
     """Return how many working keys there are under each master key, of each suite, in each state."""
     master_id, suite, state = working_table.c.master_id, working_table.c.suite, working_table.c.state
     wanted = select(master_id, suite, state, func.count()).group_by(master_id, suite, state)
-    rows = map(tuple, execute(connection, wanted))
+    rows = list(map(tuple, execute(connection, wanted)))
+    for column, values in zip((master_id, suite, state), zip(*rows, strict=True), strict=False):
+        typed_values(str, working_table, column.name, values)
     return Counter({(above, name, _state(text)): count for above, name, text, count in rows})
 
 
-def _working_records(connection: Connection, statement: Select[Any]) -> Iterator[WorkingRecord]:
+def _working_records(connection: Connection, statement: Select[Any]) -> list[WorkingRecord]:
+    found: list[WorkingRecord] = []
     # equal texts of many records are kept once: a store may have a hundred thousand of them
     intern = sys.intern
-    for row in execute(connection, statement):
-        number, store_id, area, created, changed, epoch, state, former, suite, master_id, wrapped = tuple(row)
-        yield WorkingRecord(
-            number,
-            intern(store_id),
-            intern(area),
-            intern(created),
-            intern(changed),
+    for columns in typed_columns(WorkingRecord, working_table, execute(connection, statement)):
+        number, store_id, area, created, changed, epoch, state, former, suite, master_id, wrapped = columns
+        found += map(
+            WorkingRecord,
+            _numbers(number),
+            map(intern, store_id),
+            map(intern, area),
+            map(intern, created),
+            map(intern, changed),
             epoch,
-            _state(state),
-            intern(former),
-            intern(suite),
-            intern(master_id),
-            bytes(wrapped),
+            map(_state, state),
+            map(intern, former),
+            map(intern, suite),
+            map(intern, master_id),
+            wrapped,
         )
+    return found
+
+
+def _numbers(found: Sequence[Any]) -> Sequence[int]:
+    numbers = typed_values(int, working_table, "number", found)
+    if numbers and not 0 < min(numbers) <= max(numbers) <= _MAX_NUMBER:
+        msg = (
+            f"a row of {working_table.name} has a number that is none from 1 to {_MAX_NUMBER}; it was written outside "
+            "the library; delete it, or restore the key store from a backup"
+        )
+        raise KeyRecordError(msg)
+    return numbers
 
 
 def working_numbers(connection: Connection, numbers: Iterable[int]) -> set[int]:

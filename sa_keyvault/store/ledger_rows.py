@@ -4,8 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
+from sa_keyvault.errors import KeyRecordError
 from sa_keyvault.ledger import MEMBERSHIP, Event, InstallationRecord, StoreRecord
 from sa_keyvault.store.access import execute, values_of
+from sa_keyvault.store.reading import records
 from sa_keyvault.store.schema import event_table, installation_table, store_table
 
 __all__ = [
@@ -35,8 +37,14 @@ _FIELDS = ("store_id", "version", "digest", "events", "head")
 
 def store_record(connection: Connection) -> StoreRecord | None:
     """Return the store's own record, or None where the key store has never been initialized."""
-    row = execute(connection, select(*(store_table.c[name] for name in _FIELDS))).one_or_none()
-    return None if row is None else StoreRecord(**row._asdict())
+    row = select(*(store_table.c[name] for name in _FIELDS))
+    found = list(records(StoreRecord, store_table, execute(connection, row)))
+    if len(found) > 1:
+        msg = (
+            f"{store_table.name} has {len(found)} rows, and the library writes one; restore the key store from a backup"
+        )
+        raise KeyRecordError(msg)
+    return found[0] if found else None
 
 
 def add_store(connection: Connection, record: StoreRecord) -> None:
@@ -51,8 +59,8 @@ def replace_store(connection: Connection, record: StoreRecord) -> None:
 
 def installations(connection: Connection) -> dict[str, InstallationRecord]:
     """Return the installations that may open the store, by fingerprint."""
-    rows = execute(connection, select(installation_table)).mappings()
-    return {row["fingerprint"]: InstallationRecord(**row) for row in rows}
+    found = records(InstallationRecord, installation_table, execute(connection, select(installation_table)))
+    return {one.fingerprint: one for one in found}
 
 
 def add_installation(connection: Connection, record: InstallationRecord) -> None:
@@ -81,7 +89,7 @@ def unlinked_events(connection: Connection) -> list[Event]:
     statement = (
         select(event_table).where(event_table.c.number.is_(None)).order_by(event_table.c.created, event_table.c.id)
     )
-    return [Event(**row) for row in execute(connection, statement).mappings()]
+    return list(records(Event, event_table, execute(connection, statement)))
 
 
 def link_events(connection: Connection, events: Sequence[Event]) -> None:
@@ -100,7 +108,7 @@ def membership_events(connection: Connection, last: int) -> list[Event]:
     """Return the events up to number *last* that say which installation keys open the store, in order."""
     number = event_table.c.number
     statement = select(event_table).where(event_table.c.action.in_(MEMBERSHIP), number.between(1, last))
-    return [Event(**row) for row in execute(connection, statement.order_by(number)).mappings()]
+    return list(records(Event, event_table, execute(connection, statement.order_by(number))))
 
 
 def births(connection: Connection, numbers: Sequence[int]) -> list[Event]:
@@ -110,7 +118,8 @@ def births(connection: Connection, numbers: Sequence[int]) -> list[Event]:
         subjects = {str(number) for number in numbers[start : start + _PORTION]}
         statement = select(event_table).where(_IS_BIRTH, event_table.c.subject.in_(subjects))
         # MariaDB finds texts equal that differ by blanks
-        found += (Event(**row) for row in execute(connection, statement).mappings() if row["subject"] in subjects)
+        born = records(Event, event_table, execute(connection, statement))
+        found += (event for event in born if event.subject in subjects)
     return found
 
 
@@ -124,7 +133,7 @@ def linked_events(connection: Connection, first: int, last: int) -> list[Event]:
     """Return the events with places in the chain from *first* to *last*, in order."""
     number = event_table.c.number
     statement = select(event_table).where(number.between(first, last)).order_by(number)
-    return [Event(**row) for row in execute(connection, statement).mappings()]
+    return list(records(Event, event_table, execute(connection, statement)))
 
 
 def unlink_beyond(connection: Connection, last: int) -> int:
@@ -142,5 +151,4 @@ def link_of(connection: Connection, number: int) -> str | None:
 def events(connection: Connection) -> Iterator[Event]:
     """Yield every event: the linked ones in the order of their numbers, then the others."""
     order = (event_table.c.number.is_(None), event_table.c.number, event_table.c.created, event_table.c.id)
-    for row in execute(connection, select(event_table).order_by(*order)).mappings():
-        yield Event(**row)
+    yield from records(Event, event_table, execute(connection, select(event_table).order_by(*order)))

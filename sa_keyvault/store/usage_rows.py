@@ -1,9 +1,11 @@
 """How much keys have been used: reservations, which are inserted and never updated."""
 
 from collections.abc import Iterable
+from decimal import Decimal
 
 from sqlalchemy import Connection, func, insert, select
 
+from sa_keyvault.errors import KeyRecordError
 from sa_keyvault.store.access import execute
 from sa_keyvault.store.schema import usage_table
 
@@ -18,7 +20,7 @@ def usage(connection: Connection, key_id: str) -> int:
         key_id: Number of a working key in decimal, or id of a master key.
     """
     total = select(func.coalesce(func.sum(usage_table.c.amount), 0)).where(usage_table.c.key_id == key_id)
-    return int(execute(connection, total).scalar_one())
+    return _total(execute(connection, total).scalar_one())
 
 
 def add_usage(connection: Connection, reservation_id: str, key_id: str, amount: int) -> None:
@@ -37,4 +39,15 @@ def existing_usage(connection: Connection, reservation_ids: Iterable[str]) -> se
 def total_usage(connection: Connection) -> dict[str, int]:
     """Return how much use of each key is reserved, by key id; keys without a reservation are left out."""
     total = select(usage_table.c.key_id, func.sum(usage_table.c.amount)).group_by(usage_table.c.key_id)
-    return {key_id: int(amount) for key_id, amount in map(tuple, execute(connection, total))}
+    return {key_id: _total(amount) for key_id, amount in map(tuple, execute(connection, total))}
+
+
+def _total(amount: object) -> int:
+    # the sum of integers is a decimal number on PostgreSQL and MariaDB
+    if isinstance(amount, (int, Decimal)) and amount == int(amount):
+        return int(amount)
+    msg = (
+        f"a row of {usage_table.name} has an amount that is no integer; it was written outside the library; delete it, "
+        "or restore the key store from a backup"
+    )
+    raise KeyRecordError(msg)

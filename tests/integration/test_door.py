@@ -30,6 +30,7 @@ from sa_keyvault import (
     InstallationKey,
     KeyRing,
     KeyStateError,
+    MalformedEnvelopeError,
     store,
 )
 from sa_keyvault.envelope import key_number
@@ -140,6 +141,15 @@ def fail(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
     """Be a database that fails when a transaction's reservations are looked at, before its commit."""
     if statement.startswith("SELECT keyvault_usage.id"):
         raise RuntimeError
+
+
+@pytest.mark.parametrize("stored", [5, 1.5, "text", None])
+def test_what_is_no_bytes_is_no_envelope(table: Table, ring: KeyRing, stored: Any) -> None:
+    """Only bytes are opened; a number is an error, and does not become that many bytes."""
+    with pytest.raises(
+        MalformedEnvelopeError, match=r"door\.data: an envelope is bytes, and .* is none; give the bytes"
+    ):
+        ring.open(table.c.data, "a", stored)
 
 
 def test_no_stored_tail_opens_in_another_row(engine: Engine, table: Table, ring: KeyRing) -> None:

@@ -1,5 +1,6 @@
 """What is put back, cut off or brought in: old records, old stores, forged and missing events."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -115,7 +116,14 @@ def test_running_server_notices_an_older_store(
         session.scalars(select(Claimant.voice_model)).all()
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", "nonsense"])
+def _anchor(**fields: Any) -> str:
+    return json.dumps({"store_id": "0" * 32, "version": 1, "digest": "", "events": 0, "head": ""} | fields)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", "[1]", "nonsense", "[" * 100_000, _anchor(version="x"), _anchor(version=1.5), _anchor(events=True)],
+)
 def test_broken_anchor(
     application: Engine, url: URL, make_ring: RingMaker, make_engine: EngineMaker, tmp_path: Path, content: str
 ) -> None:
