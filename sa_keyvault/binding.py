@@ -20,12 +20,12 @@ import datetime
 import decimal
 import enum
 import re
+import struct
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from struct import Struct
 
-from sa_keyvault.errors import BindingError
+from sa_keyvault.errors import BindingError, KeyRecordError
 
 __all__ = [
     "Binding",
@@ -42,7 +42,7 @@ __all__ = [
     "split_symbols",
 ]
 
-_LENGTH = Struct(">I")
+_LENGTH = struct.Struct(">I")
 
 _MAX_LENGTH_DIGITS = 10  # a symbol of 10 GB is beyond every database
 # narrower than what Python reads: blanks, underscores and other digits are text to a database
@@ -67,13 +67,26 @@ class Label:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Label":
-        """Return the label that has these bytes."""
+        """Return the label that has these bytes.
+
+        Raises:
+            sa_keyvault.KeyRecordError: They are no label's.
+        """
         parts: list[str] = []
-        while data:
-            end = _LENGTH.size + _LENGTH.unpack_from(data)[0]
-            parts.append(data[_LENGTH.size : end].decode())
-            data = data[end:]
-        return cls(tuple(parts))
+        rest = data
+        try:
+            while rest:
+                end = _LENGTH.size + _LENGTH.unpack_from(rest)[0]
+                parts.append(rest[_LENGTH.size : end].decode())
+                rest = rest[end:]
+        except (struct.error, UnicodeDecodeError):
+            parts = []
+        label = cls(tuple(parts))
+        # a last part that is cut off has another length than it says
+        if parts and bytes(label) == data:
+            return label
+        msg = f"{len(data)} bytes are no label; they were changed outside the library"
+        raise KeyRecordError(msg, size=len(data))
 
     def __bytes__(self) -> bytes:
         return length_prefixed(*(part.encode() for part in self.parts))

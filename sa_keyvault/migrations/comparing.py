@@ -25,6 +25,7 @@ from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 from sa_keyvault import store
 from sa_keyvault.binding import Label
 from sa_keyvault.envelope import FORMAT
+from sa_keyvault.errors import KeyRecordError
 from sa_keyvault.migrations.column_operations import Path
 from sa_keyvault.migrations.conversions import DecryptColumnOp, EncryptColumnOp, PrepareColumnOp
 from sa_keyvault.migrations.decorated import Decorated
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["add_findings", "begin", "compare_column", "keep_type"]
 
 _KEY = "sa_keyvault"
+_PATH_PARTS = 3  # schema, table and column
 
 
 @dataclass(frozen=True)
@@ -212,8 +214,20 @@ def _without_application(type_: TypeEngine[Any]) -> TypeEngine[Any]:
 
 
 def _label(known: store.ColumnRow) -> str | Path:
-    parts = Label.from_bytes(known.label).parts
-    return parts[0] if len(parts) == 1 else (parts[0], parts[1], parts[2])
+    try:
+        parts = Label.from_bytes(known.label).parts
+    except KeyRecordError:
+        parts = ()
+    if len(parts) == 1:
+        return parts[0]
+    if len(parts) == _PATH_PARTS:
+        return parts[0], parts[1], parts[2]
+    name = ".".join(filter(None, (known.schema_name, known.table_name, known.column_name)))
+    msg = (
+        f"the label that the key store remembers of {name} ({len(known.label)} bytes) was changed outside the library; "
+        "restore the row of keyvault_column from a backup"
+    )
+    raise KeyRecordError(msg, size=len(known.label))
 
 
 def _context(known: store.ColumnRow) -> str | Path | None:

@@ -4,6 +4,7 @@ import ast
 from typing import Any
 
 import sqlalchemy
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.types import TypeEngine
 
 __all__ = ["inner_type"]
@@ -20,7 +21,19 @@ def inner_type(name: str) -> TypeEngine[Any] | None:
             return None
         arguments = [ast.literal_eval(one) for one in call.args]
         options = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
-        made = getattr(sqlalchemy, call.func.id)(*arguments, **options)
-    except (AttributeError, SyntaxError, TypeError, ValueError):
+        kind = getattr(sqlalchemy, call.func.id)
+        # before the call: the name comes from the database, and must not run whatever SQLAlchemy exports
+        if not isinstance(kind, type) or not issubclass(kind, TypeEngine):
+            return None
+        return kind(*arguments, **options)
+    except (
+        ArgumentError,
+        AssertionError,
+        AttributeError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        MemoryError,
+    ):
         return None
-    return made if isinstance(made, TypeEngine) else None

@@ -5,6 +5,7 @@ import decimal
 import itertools
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from struct import Struct
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from sa_keyvault import binding
 from sa_keyvault.binding import Binding, Label, SymbolForm, join_symbols, split_symbols
 from sa_keyvault.envelope import Layouts, open_envelope, opener, sealer
-from sa_keyvault.errors import AuthenticationError, BindingError
+from sa_keyvault.errors import AuthenticationError, BindingError, KeyRecordError
 from sa_keyvault.records import data_key, new_master, new_working
 from sa_keyvault.suites import AES_256_GCM
 
@@ -71,6 +72,19 @@ def test_length_prefixed_layout() -> None:
 def test_label_has_an_inverse(label: Label) -> None:
     """The bytes of a label give back its parts, so labels are injective (R-15, R-16)."""
     assert label.parts == tuple(part.decode() for part in _fields(bytes(label)))
+    assert Label.from_bytes(bytes(label)) == label
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=20))
+@example(b"")
+@example(b"\0\0")
+@example(b"\0\0\0\2a")
+@example(b"\0\0\0\1\xff")
+def test_other_bytes_are_no_label(data: bytes) -> None:
+    """Bytes are a label's, to the last one, or an error of the library (R-16)."""
+    with suppress(KeyRecordError):
+        assert bytes(Label.from_bytes(data)) == data
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,13 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    update,
 )
 from sqlalchemy.types import TypeEngine
 from support.leaks import marked
 from support.migrations import Migrations
 
-from sa_keyvault import Encrypted
+from sa_keyvault import Encrypted, KeyRecordError, store
 
 _TODAY = datetime.datetime(2026, 11, 24, 12, 30, 15, 250000, tzinfo=None)  # noqa: DTZ001 - a column without time zone
 _VALUES: list[tuple[str, TypeEngine[Any], Any]] = [
@@ -222,6 +223,19 @@ def test_a_changed_declaration(
     ring.initialize(engine, encrypted)
     with engine.connect() as connection:
         assert connection.execute(select(encrypted.tables["people"].c.ssn)).scalars().all() == ["[1]"] * 3
+
+
+@pytest.mark.parametrize("label", ["00", "00000005aa", "", "000000000000000000000000" + "00000000"], ids=len)
+def test_a_damaged_label_is_named(url: URL, migrations: Migrations, make_engine: EngineMaker, label: str) -> None:
+    """A label that was changed in the key store is an error that names its column (A-44)."""
+    encrypted = _people(Encrypted(String(40), area="identities"))
+    _fill(url, make_engine, _people(String(40)), "078")
+    migrations.revise(encrypted)
+    migrations.upgrade()
+    with make_engine(url).begin() as connection:
+        connection.execute(update(store.tables.tables["keyvault_column"]).values(label=bytes.fromhex(label)))
+    with pytest.raises(KeyRecordError, match=r"the label that the key store remembers of people\.ssn \(\d+ bytes\)"):
+        migrations.revise(encrypted)
 
 
 def test_binary_columns(url: URL, migrations: Migrations, make_engine: EngineMaker) -> None:
