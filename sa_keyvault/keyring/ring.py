@@ -276,7 +276,11 @@ class Ring:
             # the one connection of a database in memory may be in a transaction; its statements look
             return
         with self._looking():
-            self._read_privately(self._private)
+            try:
+                self._private.run(self._catch_up)
+            except KeyStoreUnreachableError:
+                if self._refreshing.is_overdue:
+                    raise
 
     @contextmanager
     def _looking(self) -> Iterator[None]:
@@ -293,18 +297,12 @@ class Ring:
             self._read_here(connection)
             return
         try:
-            self._read_privately(self._private)
+            self._private.run(self._catch_up)
         except KeyStoreUnreachableError:
-            if connection.dialect.name != "sqlite":
-                raise
-            # the caller's own exclusive lock keeps the private connection out
-            self._read_here(connection)
-
-    def _read_privately(self, private: "PrivateConnection") -> None:
-        try:
-            private.run(self._catch_up)
-        except KeyStoreUnreachableError:
-            if self._refreshing.is_overdue:
+            if connection.dialect.name == "sqlite":
+                # the caller's own exclusive lock keeps the private connection out
+                self._read_here(connection)
+            elif self._refreshing.is_overdue:
                 raise
 
     def _read_here(self, connection: Connection) -> None:
