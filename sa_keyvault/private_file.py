@@ -8,7 +8,10 @@ from pathlib import Path
 
 from sa_keyvault.errors import InstallationKeyError
 
-__all__ = ["read_private_file", "write_private_file"]
+__all__ = ["SAFELY", "is_replaceable", "read_private_file", "sync_folder", "write_new_file", "write_private_file"]
+
+SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Flags to open a file with: a symlink is not followed, and a FIFO in the file's place not waited for."""
 
 _WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # FAT: EPERM
 _MAX_FILE_SIZE = 64 * 1024  # bytes; an RSA-16384 key needs 13 KiB
@@ -21,8 +24,7 @@ def read_private_file(path: Path) -> bytes:
         sa_keyvault.InstallationKeyError: The file cannot be opened, or is not safe.
     """
     try:
-        # O_NONBLOCK: a FIFO in the file's place must be refused, not waited for
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, os.O_RDONLY | SAFELY)
     except OSError as error:
         msg = f"{path} cannot be opened ({error.strerror}); a symlink is not followed"
         raise InstallationKeyError(msg) from None
@@ -35,7 +37,6 @@ def read_private_file(path: Path) -> bytes:
 
 def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
     problem = None
-    folder = path.parent.stat()
     if not stat.S_ISREG(status.st_mode):
         problem = "is no regular file"
     elif status.st_size > _MAX_FILE_SIZE:
@@ -44,11 +45,17 @@ def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
         problem = f"belongs to user {status.st_uid}; run `chown` to make it yours"
     elif os.name == "posix" and status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
         problem = f"has mode {stat.S_IMODE(status.st_mode):04o}: others can reach it; run `chmod 600 {path}`"
-    elif os.name == "posix" and folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+    elif is_replaceable(path):
         problem = "is in a folder that everybody may write, so it can be replaced; move it"
     if problem:
         msg = f"{path} {problem}"
         raise InstallationKeyError(msg, size=status.st_size)
+
+
+def is_replaceable(path: Path) -> bool:
+    """Whether everybody may put another file in the place of this one."""
+    mode = path.parent.stat().st_mode
+    return os.name == "posix" and bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
 
 
 def write_private_file(path: Path, data: bytes) -> None:
@@ -61,12 +68,12 @@ def write_private_file(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        _write_new(temporary, data)
+        write_new_file(temporary, data)
         try:
             _link(temporary, path, data)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except FileExistsError:
         problem = "exists already; an installation key is never overwritten, choose another name"
     except OSError as error:
@@ -77,8 +84,12 @@ def write_private_file(path: Path, data: bytes) -> None:
     raise InstallationKeyError(msg)
 
 
-def _write_new(path: Path, data: bytes) -> None:
-    """Write a file that is not there yet, private from its first moment on; none is left where that fails."""
+def write_new_file(path: Path, data: bytes) -> None:
+    """Write a file with mode 0600 that is not there yet, onto the disk; none is left where that fails.
+
+    Raises:
+        OSError: It is there, or cannot be written.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
@@ -98,10 +109,18 @@ def _link(temporary: Path, path: Path, data: bytes) -> None:
     except OSError as error:
         if error.errno not in _WITHOUT_LINKS:
             raise
-        _write_new(path, data)
+        write_new_file(path, data)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Write the names in a folder onto the disk.
+
+    Raises:
+        OSError: That is not possible.
+    """
+    if os.name != "posix":
+        # Windows opens no folder, and writes a rename through by itself
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

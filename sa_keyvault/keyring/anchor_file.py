@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sa_keyvault.errors import ConfigurationError
+from sa_keyvault.private_file import SAFELY, is_replaceable, sync_folder, write_new_file
 
 __all__ = ["locked_anchor", "read_anchor_file", "write_anchor_file"]
 
 _MAX_FILE_SIZE = 64 * 1024  # bytes; an anchor has about 250
 _LOCK_SECONDS = 10.0
 _PAUSE_SECONDS = 0.01
-# O_NONBLOCK: a FIFO in the file's place must be refused, not waited for
-_SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 if sys.platform == "win32":
     import msvcrt
@@ -38,7 +37,7 @@ def read_anchor_file(path: Path) -> bytes | None:
         sa_keyvault.ConfigurationError: It cannot be read, or others can write it.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | _SAFELY)
+        descriptor = os.open(path, os.O_RDONLY | SAFELY)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -60,14 +59,10 @@ def write_anchor_file(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
-                file.write(data)
-                file.flush()
-                # before the rename: else a power loss leaves an empty file, and that refuses every start
-                os.fsync(descriptor)
+            # on the disk before the rename: else a power loss leaves an empty file, and that refuses every start
+            write_new_file(temporary, data)
             temporary.replace(path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -85,7 +80,7 @@ def locked_anchor(path: Path) -> Iterator[None]:
         sa_keyvault.ConfigurationError: The lock cannot be taken.
     """
     try:
-        descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | _SAFELY, 0o600)
+        descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | SAFELY, 0o600)
     except OSError as error:
         problem = error
     else:
@@ -125,26 +120,14 @@ def _not_written(path: Path, error: OSError) -> ConfigurationError:
 
 def _refuse_unsafe(path: Path, status: os.stat_result) -> None:
     problem = None
-    folder = path.parent.stat()
     if not stat.S_ISREG(status.st_mode):
         problem = "is no regular file"
     elif os.name == "posix" and status.st_uid not in (0, os.geteuid()):
         problem = f"belongs to user {status.st_uid}; run as that user, or use `chown` to make it yours"
     elif os.name == "posix" and status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
         problem = f"has mode {stat.S_IMODE(status.st_mode):04o}: others can write it; run `chmod 600 {path}`"
-    elif os.name == "posix" and folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+    elif is_replaceable(path):
         problem = "is in a folder that everybody may write, so it can be replaced; move it"
     if problem:
         msg = f"the anchor {path} {problem}"
         raise ConfigurationError(msg)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        # Windows opens no folder, and writes a rename through by itself
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
