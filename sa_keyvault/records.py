@@ -28,6 +28,7 @@ __all__ = [
     "timestamp",
     "timestamp_of",
     "unwrap_working",
+    "unwraps",
     "working_with_state",
 ]
 
@@ -266,6 +267,15 @@ def unwrap_working(record: WorkingRecord, master: MasterSecret) -> Secret:
         "restore it from a backup of the key store"
     )
     raise KeyRecordError(msg, key_number=record.number, area=record.area)
+
+
+def unwraps(record: WorkingRecord, master: MasterSecret) -> bool:
+    """Whether the record of a working key is as it was wrapped."""
+    try:
+        unwrap_working(record, master)
+    except KeyRecordError:
+        return False
+    return True
 
 
 def rewrapped(record: WorkingRecord, former: MasterSecret, master: MasterRecord, secret: MasterSecret) -> WorkingRecord:

@@ -3,10 +3,10 @@
 from sqlalchemy import Connection
 
 from sa_keyvault import store
-from sa_keyvault.errors import ConfigurationError, KeyVaultError
+from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.installation import SIGNATURES, InstallationKey
 from sa_keyvault.keyring import Identity, KeySet, Policy, load_keys, require_store
-from sa_keyvault.records import MasterSecret, WorkingRecord, unwrap_working
+from sa_keyvault.records import unwraps
 from sa_keyvault.states import KeyState
 from sa_keyvault.suites import LEGACY_SUITES, HashName, Provisioning
 
@@ -113,17 +113,9 @@ def _working_suite(keys: KeySet) -> str:
     }
     active = [one for one in keys.working() if one.state is KeyState.ACTIVE and one.master_id in secrets]
     for record in sorted(active, key=lambda one: one.created, reverse=True):
-        if record.store_id == keys.store_id and _unwraps(record, secrets[record.master_id]):
+        if record.store_id == keys.store_id and unwraps(record, secrets[record.master_id]):
             return record.suite
     return _BUILT_IN.working_suite.name
-
-
-def _unwraps(record: WorkingRecord, secret: MasterSecret) -> bool:
-    try:
-        unwrap_working(record, secret)
-    except KeyVaultError:
-        return False
-    return True
 
 
 def _is_built_in(suite: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from sa_keyvault import store
 from sa_keyvault.errors import KeyRecordError
 from sa_keyvault.keyring.operation import Operation
-from sa_keyvault.records import MasterSecret, WorkingRecord, unwrap_working
+from sa_keyvault.records import MasterSecret, WorkingRecord, unwraps
 from sa_keyvault.states import KeyState
 
 __all__ = ["genuine", "intact", "require_rows"]
@@ -92,13 +92,7 @@ def _is_intact(changing: Operation, record: WorkingRecord, secrets: dict[str, Ma
     if record.master_id not in secrets:
         secrets[record.master_id] = _secret_of(changing, record.master_id)
     secret = secrets[record.master_id]
-    if secret is None or record.store_id != changing.store_id:
-        return False
-    try:
-        unwrap_working(record, secret)
-    except KeyRecordError:
-        return False
-    return True
+    return secret is not None and record.store_id == changing.store_id and unwraps(record, secret)
 
 
 def _secret_of(changing: Operation, master_id: str) -> MasterSecret | None:
