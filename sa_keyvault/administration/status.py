@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from sa_keyvault import store
-from sa_keyvault.administration.counting import ValueCount, count_values, missing_columns
+from sa_keyvault.administration.counting import count_values, missing_columns
 from sa_keyvault.errors import ConfigurationError, KeyStateError
 from sa_keyvault.keyring import KeySet, Master, load_keys
 from sa_keyvault.ledger import StoreRecord
@@ -118,12 +118,12 @@ def status(connection: Connection, ring: KeyRing) -> Status:
     ordered = sorted(keys.working(), key=lambda record: (record.area, record.created, record.number))
     by_number: defaultdict[int | None, dict[str, int]] = defaultdict(dict)
     for count in counts:
-        by_number[count.number][_column(count)] = count.values
+        by_number[count.number][count.name] = count.values
     working = tuple(
         _working(record, by_number.get(record.number, {}), missing.get(record.area, ""), used, ring)
         for record in ordered
     )
-    plaintexts = {_column(count): count.values for count in counts if count.number is None}
+    plaintexts = {count.name: count.values for count in counts if count.number is None}
     return Status(
         store=keys.record,
         installations=tuple(sorted(keys.members)),
@@ -131,7 +131,6 @@ def status(connection: Connection, ring: KeyRing) -> Status:
         working=working,
         plaintexts=plaintexts,
         warnings=(
-            *ring.identity.policy.provisioning.weaknesses(),
             *keys.weaknesses(),
             *_without_active(keys),
             *_warnings(masters, working, ring),
@@ -194,10 +193,6 @@ def _obstacle(state: KeyState, changed: str, ring: KeyRing) -> str:
     if state is not KeyState.RETIRED:
         return f"it is {state}"
     return "" if ring.settings.is_retired_long_enough(changed) else f"it has been retired since {changed} only"
-
-
-def _column(count: ValueCount) -> str:
-    return ".".join(filter(None, (count.schema_name, count.table_name, count.column_name)))
 
 
 def _without_active(keys: KeySet) -> Iterator[str]:

@@ -199,7 +199,8 @@ class KeySet:
         return Counter((record.master_id, record.suite, record.state) for record in self._working.values())
 
     def weaknesses(self) -> Iterator[str]:
-        """Yield what is outdated about the keys, each with the way out."""
+        """Yield what is outdated about what new keys are made of, and about the keys, each with the way out."""
+        yield from self._policy.provisioning.weaknesses()
         states = Counter[KeyState]()
         for (_, suite, state), count in self.counts.items():
             if suite in LEGACY_SUITES:
