@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from sa_keyvault import store
 from sa_keyvault.administration import provisioning_of, sealing_provisioning_of
-from sa_keyvault.cli.consoles import error_output, quiet_warnings, shown_warnings
+from sa_keyvault.cli.consoles import print_warning, quiet_warnings, shown_warnings
 from sa_keyvault.cli.key_files import KEY_AND_PASSPHRASE, passphrase_in
 from sa_keyvault.errors import ConfigurationError, KeyStoreError, KeyVaultError
 from sa_keyvault.installation import (
@@ -182,8 +182,7 @@ class Access:
         except KeyVaultError as error:
             # what follows a semicolon is the way out of an operation that has failed
             problem = str(error).partition("; ")[0]
-            msg = f"sa-keyvault: warning: the operation is committed; the anchor was not advanced: {problem}"
-            error_output().print(msg, style="yellow")
+            print_warning(f"the operation is committed; the anchor was not advanced: {problem}")
 
     def _verified(self, connection: Connection, key: InstallationKey) -> StoreRecord:
         own = replace(self, also=())

@@ -11,7 +11,7 @@ from rich.console import Console
 from sa_keyvault.errors import KeyVaultWarning
 from sa_keyvault.keyring import shown
 
-__all__ = ["error_output", "output", "quiet_warnings", "shown_warnings"]
+__all__ = ["error_output", "output", "print_warning", "quiet_warnings", "shown_warnings"]
 
 _WIDTH = 1000  # columns
 
@@ -35,6 +35,11 @@ def error_output() -> Console:
     return _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
+def print_warning(text: str) -> None:
+    """Print a warning of the command."""
+    error_output().print(f"sa-keyvault: warning: {text}", style="yellow")
+
+
 @contextmanager
 def shown_warnings() -> Iterator[None]:
     """Show the library's warnings inside the block as the command's own, and each once."""
@@ -51,7 +56,7 @@ def shown_warnings() -> Iterator[None]:
         text = str(message)
         if text not in seen:
             seen.add(text)
-            error_output().print(f"sa-keyvault: warning: {text}", style="yellow")
+            print_warning(text)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", KeyVaultWarning)

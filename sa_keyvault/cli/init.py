@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from sa_keyvault.cli.access import Access, access_options, new_engine
-from sa_keyvault.cli.consoles import error_output, output
+from sa_keyvault.cli.consoles import error_output, output, print_warning
 from sa_keyvault.cli.key_files import KEY_AND_PASSPHRASE, KeyFiles
 from sa_keyvault.cli.models import read_metadata
 from sa_keyvault.errors import InstallationKeyError, KeyStoreError, KeyVaultError
@@ -56,7 +56,7 @@ def init(access: Access, source: str | None, backup: tuple[Path, Path] | None, *
         engine.dispose()
     output().print(f"installation key {key.fingerprint} has a key store")
     if copy is None:
-        error_output().print("sa-keyvault: warning: there is no copy of the installation key", style="yellow")
+        print_warning("there is no copy of the installation key")
 
 
 def _require_no_store(engine: Engine) -> None:

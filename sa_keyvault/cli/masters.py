@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 from sa_keyvault import administration, store
 from sa_keyvault.administration import MasterFollowed
 from sa_keyvault.cli.access import Access, access_options, yes_option
-from sa_keyvault.cli.consoles import error_output, output
+from sa_keyvault.cli.consoles import output, print_warning
 from sa_keyvault.cli.moves import add_move
 from sa_keyvault.plugin import KeyRing
 from sa_keyvault.states import KeyState
@@ -60,7 +60,7 @@ def _disable(connection: Connection, ring: KeyRing, master_id: str, reason: str)
     administration.disable_master(connection, ring, master_id, reason)
     if all(record.state is not KeyState.ACTIVE for record in store.masters(connection)):
         msg = f"no other master key is active: nothing new is written until `sa-keyvault master enable {master_id}`"
-        error_output().print(f"sa-keyvault: warning: {msg}", style="yellow")
+        print_warning(msg)
 
 
 for _operate, _name, _done in (

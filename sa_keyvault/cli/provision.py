@@ -4,7 +4,7 @@ import click
 
 from sa_keyvault.administration import provision as move
 from sa_keyvault.cli.access import Access, access_options
-from sa_keyvault.cli.consoles import error_output, output, quiet_warnings
+from sa_keyvault.cli.consoles import output, print_warning, quiet_warnings
 from sa_keyvault.suites import HashName, Provisioning
 
 __all__ = ["provision"]
@@ -29,10 +29,10 @@ def provision(access: Access, master: str, working: str, hash_name: HashName) ->
     kind are retired. No row of the application is touched: every value opens as before, and is written under new
     keys from the next time on. Give the application's KeyRing the same provisioning.
     """
-    console, errors = output(), error_output()
+    console = output()
     chosen = Provisioning(master, working, hash_name)
     for weakness in chosen.weaknesses():
-        errors.print(f"sa-keyvault: warning: {weakness.rpartition('; ')[0]}", style="yellow")
+        print_warning(weakness.rpartition("; ")[0])
     key = access.read_key()
     with quiet_warnings():
         ring = access.ring(key, chosen)

@@ -9,7 +9,7 @@ from rich.table import Table
 from sa_keyvault import administration
 from sa_keyvault.administration import Status
 from sa_keyvault.cli.access import Access, access_options
-from sa_keyvault.cli.consoles import error_output, output
+from sa_keyvault.cli.consoles import output, print_warning
 from sa_keyvault.keyring import shown
 
 __all__ = ["status"]
@@ -27,7 +27,7 @@ def status(access: Access, *, as_json: bool) -> None:
         return
     _print(found)
     for warning in found.warnings:
-        error_output().print(f"sa-keyvault: warning: {warning}", style="yellow")
+        print_warning(warning)
 
 
 def _print(found: Status) -> None:
