@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from support.leaks import marked
 from support.models import Base, Claimant
 
-from sa_keyvault import KeyRing
+from sa_keyvault import InstallationKey, KeyRing
+from sa_keyvault.installation import SoftwareInstallationKey
 
 EMAIL = marked("ada@example.org")
 VOICE = marked("voice").encode()
@@ -37,3 +38,15 @@ def application(url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> Eng
 def plain(application: Engine, url: URL, make_engine: EngineMaker) -> Engine:
     """An engine without a ring."""
     return make_engine(url)
+
+
+@pytest.fixture(scope="module")
+def other_key() -> SoftwareInstallationKey:
+    """The key of another server, or the one that follows."""
+    return InstallationKey.generate()
+
+
+@pytest.fixture(scope="module")
+def stranger() -> SoftwareInstallationKey:
+    """The key of somebody who can write to the database."""
+    return InstallationKey.generate()

@@ -100,12 +100,6 @@ def signature_of(name: str) -> inspect.Signature | None:
     return None if isinstance(found, type) else inspect.signature(found)
 
 
-@pytest.fixture(scope="module")
-def other_key() -> SoftwareInstallationKey:
-    """A second installation key."""
-    return InstallationKey.generate()
-
-
 def _administrator(key: InstallationKey, name: str) -> KeyRing:
     provisioning = Provisioning(master="3des") if name == "provision" else None
     return KeyRing(key, provisioning, refresh_seconds=0, removal_delay=timedelta(0))

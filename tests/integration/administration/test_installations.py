@@ -34,12 +34,6 @@ pytestmark = pytest.mark.alone
 EMAIL = marked("ada@example.org")
 
 
-@pytest.fixture(scope="module")
-def other_key() -> SoftwareInstallationKey:
-    """The key that follows, or that another server has."""
-    return InstallationKey.generate()
-
-
 def read(url: URL, ring: KeyRing, make_engine: EngineMaker) -> str:
     """Return what a server reads that is started with *ring*."""
     engine = make_engine(url, ring)

@@ -32,18 +32,6 @@ pytestmark = pytest.mark.alone
 _WRAPS, _INSTALLATIONS = (store.tables.tables[f"keyvault_{name}"] for name in ("master_wrap", "installation"))
 
 
-@pytest.fixture(scope="module")
-def other_key() -> SoftwareInstallationKey:
-    """The key of the other server."""
-    return InstallationKey.generate()
-
-
-@pytest.fixture(scope="module")
-def stranger() -> SoftwareInstallationKey:
-    """A key of somebody who can write the database."""
-    return InstallationKey.generate()
-
-
 @pytest.fixture
 def other(other_key: InstallationKey) -> KeyRing:
     """The other server's ring; the key of the first one is not at hand."""

@@ -10,24 +10,12 @@ from support.models import Base
 
 from sa_keyvault import InstallationKey, KeyRecordError, KeyRing, KeyStoreError, store
 from sa_keyvault import administration as administer
-from sa_keyvault.installation import SoftwareInstallationKey, public_record, sign_store
+from sa_keyvault.installation import public_record, sign_store
 from sa_keyvault.keyring import Identity, load_keys
 from sa_keyvault.ledger import Event, StoreRecord, chained
 from sa_keyvault.store.schema import event_table, installation_table
 
 ID = event_table.c.id
-
-
-@pytest.fixture(scope="module")
-def other_key() -> SoftwareInstallationKey:
-    """The key of another server."""
-    return InstallationKey.generate()
-
-
-@pytest.fixture(scope="module")
-def stranger() -> SoftwareInstallationKey:
-    """The key of somebody who can write to the database."""
-    return InstallationKey.generate()
 
 
 @pytest.fixture
