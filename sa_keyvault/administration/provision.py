@@ -54,11 +54,10 @@ def provision(connection: Connection, ring: KeyRing, reason: str = "") -> Provis
         sa_keyvault.KeyStateError: No master key is active.
     """
     provisioning = ring.identity.policy.provisioning
-    # what is to be left must be read first; but SHA-1 only where the store itself is still signed with it, so that
-    # nobody can bring in an old, or forged, SHA-1 signature once it has been left
-    former = claimed_hash(connection, ring.installation_key.fingerprint)
-    accepting = Policy(replace(provisioning, hash=former), "off")
-    with operation(connection, ring.identity, reason, accepting) as changing:
+    with (
+        store.locked(connection),
+        operation(connection, ring.identity, reason, _accepting(connection, ring)) as changing,
+    ):
         changing.active_masters()
         signed = _sign_anew(changing, provisioning)
         successors, made = _successors(changing, provisioning)
@@ -75,6 +74,16 @@ def provision(connection: Connection, ring: KeyRing, reason: str = "") -> Provis
             masters_retired=_retire_masters(changing, left),
             retired=_retire_working(changing, provisioning, weakened),
         )
+
+
+def _accepting(connection: Connection, ring: KeyRing) -> Policy:
+    """Return what is read, that is what is to be left, too.
+
+    But SHA-1 only where the store itself is still signed with it, so that nobody can bring in an old, or forged, SHA-1
+    signature once it has been left.
+    """
+    former = claimed_hash(connection, ring.installation_key.fingerprint)
+    return Policy(replace(ring.identity.policy.provisioning, hash=former), "off")
 
 
 def _sign_anew(changing: Operation, provisioning: Provisioning) -> tuple[str, ...]:

@@ -85,10 +85,10 @@ def locked(connection: Connection) -> Iterator[None]:
         msg = "an operation on keys needs a transaction, and the connection is in AUTOCOMMIT mode; use another one"
         raise KeyStoreError(msg)
     version = select(store_table.c.version)
-    seen = execute(connection, version).scalar()
-    # an UPDATE that changes nothing takes the row's lock, and SQLite's; a locking read shows MariaDB's newest row
+    # an UPDATE that changes nothing takes the row's lock, and SQLite's; reading before it would take a snapshot that
+    # is old as soon as the lock was waited for. A locking read shows MariaDB's newest row, a plain one the snapshot's
     execute(connection, update(store_table).values(version=store_table.c.version))
-    if execute(connection, version.with_for_update()).scalar() != seen:
+    if execute(connection, version).scalar() != execute(connection, version.with_for_update()).scalar():
         msg = "the keys were changed since this transaction began; roll it back and begin another one"
         raise KeyStoreError(msg)
     yield

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 from conftest import EngineMaker, RingMaker
-from sqlalchemy import URL, Engine, insert, select
+from sqlalchemy import URL, Engine, insert, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import flag_modified
@@ -74,6 +74,20 @@ def suites_of_values(engine: Engine) -> set[str]:
         stored = [*envelopes(connection), *envelopes(connection, Claimant.voice_model)]
     assert len(stored) == 2 * COUNT
     return {suites[key_number(one)] for one in stored}
+
+
+def wait_until_blocked(engine: Engine, thread: threading.Thread) -> None:
+    """Return when a transaction of the database waits for a lock, or the thread has ended."""
+    waiting = {
+        "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND wait_event_type = 'Lock'",
+        "mysql": "SELECT count(*) FROM information_schema.innodb_trx AS trx JOIN information_schema.processlist "
+        "AS process ON process.id = trx.trx_mysql_thread_id WHERE process.db = DATABASE() "
+        "AND trx.trx_state = 'LOCK WAIT'",
+    }[engine.dialect.name]
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        while thread.is_alive() and not connection.scalar(text(waiting)):
+            thread.join(0.2)  # MariaDB looks again at what transactions wait for only after 0.1 s without a question
 
 
 def move(engine: Engine, ring: KeyRing) -> Provisioned:
@@ -303,6 +317,7 @@ def test_two_moves_at_once(url: URL, make_ring: RingMaker, make_engine: EngineMa
         found: list[Provisioned] = []
         other = threading.Thread(target=lambda: found.append(move(plain, ring)))
         other.start()
+        wait_until_blocked(plain, other)
         one.commit()
         other.join()
     assert (1, Provisioned((), (), 0, (), ())) == (len(first.masters_made), found[0])
