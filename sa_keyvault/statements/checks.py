@@ -1,10 +1,18 @@
 """What only the whole compiled statement shows; looked at once for each compilation."""
 
+from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnClause, CompoundSelect, Insert, Update
+from sqlalchemy import BindParameter, Case, ColumnClause, CompoundSelect, Delete, Insert, Join, Label, Select, Update
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import BinaryExpression
+from sqlalchemy.sql.elements import (
+    BinaryExpression,
+    BooleanClauseList,
+    ClauseList,
+    ExpressionClauseList,
+    Grouping,
+)
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import SelectBase
 
 from sa_keyvault.errors import UnsupportedOperatorError, UnsupportedStatementError
@@ -22,8 +30,10 @@ def require_sendable(compiled: Any, plans: Plans) -> None:
     """Refuse what the type, the compiler and the statement hooks cannot see; mark what has passed.
 
     Raises:
-        sa_keyvault.UnsupportedOperatorError: A value is compared with an encrypted column, from its left.
-        sa_keyvault.UnsupportedStatementError: A CTE writes encrypted columns, or a union mixes labels.
+        sa_keyvault.UnsupportedOperatorError: A value is compared with an encrypted column, from its left; or the
+            column is a criterion by itself.
+        sa_keyvault.UnsupportedStatementError: A CTE writes encrypted columns, or a union mixes labels, or has other
+            columns before encrypted ones.
     """
     for cte in getattr(compiled, "ctes", None) or ():
         _refuse_writing_cte(cte, plans)
@@ -31,8 +41,10 @@ def require_sendable(compiled: Any, plans: Plans) -> None:
     if isinstance(statement, CompoundSelect):
         _require_one_label(statement)
     for element in visitors.iterate(statement) if statement is not None else ():
-        if isinstance(element, BinaryExpression):
-            _refuse_comparison(element)
+        for one, other in _compared(element):
+            _refuse_comparison(one, other)
+        for criterion in _criteria(element):
+            _refuse_criterion(criterion)
     setattr(compiled, PASSED, True)
 
 
@@ -50,16 +62,38 @@ def _refuse_writing_cte(cte: Any, plans: Plans) -> None:
     raise UnsupportedStatementError(msg)
 
 
-def _refuse_comparison(expression: BinaryExpression[Any]) -> None:
-    for column, other in ((expression.left, expression.right), (expression.right, expression.left)):
-        if not isinstance(column, ColumnClause) or not isinstance(column.type, Encrypted):
-            continue
-        if _has_value(other):
+def _compared(element: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield the pairs of expressions that *element* itself compares."""
+    if isinstance(element, BinaryExpression):
+        yield element.left, element.right
+    elif isinstance(element, Case) and element.value is not None:
+        yield from ((element.value, when) for when, _ in element.whens)
+    elif isinstance(element, FunctionElement) and getattr(element, "name", "").lower() == "nullif":
+        one, other = element.clauses
+        yield one, other
+
+
+def _refuse_comparison(one: Any, other: Any) -> None:
+    for encrypted, compared in ((one, other), (other, one)):
+        if _is_encrypted(encrypted) and _has_value(compared):
             msg = (
-                f"{column} is encrypted, and is compared with a value that would be sent as it is; "
+                f"{encrypted} is encrypted, and is compared with a value that would be sent as it is; "
                 "select the rows by other columns and compare in Python"
             )
             raise UnsupportedOperatorError(msg)
+
+
+def _is_encrypted(expression: Any) -> bool:
+    """Whether the values of *expression* are encrypted, or one of those of a list, a tuple or a subquery."""
+    if isinstance(expression, BindParameter):
+        return False
+    if isinstance(expression, SelectBase):
+        return any(map(_is_encrypted, expression.selected_columns))
+    if isinstance(expression, Grouping):
+        return _is_encrypted(expression.element)
+    if isinstance(expression, (ClauseList, ExpressionClauseList)):
+        return any(map(_is_encrypted, expression.clauses))
+    return isinstance(getattr(expression, "type", None), Encrypted)
 
 
 def _has_value(expression: Any) -> bool:
@@ -69,12 +103,40 @@ def _has_value(expression: Any) -> bool:
     return isinstance(expression, BindParameter) or any(map(_has_value, expression.get_children()))
 
 
+def _criteria(element: Any) -> Iterator[Any]:
+    """Yield the expressions that *element* itself takes for true or false."""
+    if isinstance(element, (Select, Update, Delete)):
+        yield from element._where_criteria
+    if isinstance(element, Select):
+        yield from element._having_criteria
+    elif isinstance(element, BooleanClauseList):
+        yield from element.clauses
+    elif isinstance(element, Join):
+        yield element.onclause
+    elif isinstance(element, Case) and element.value is None:
+        yield from (when for when, _ in element.whens)
+
+
+def _refuse_criterion(criterion: Any) -> None:
+    if _is_encrypted(criterion):
+        msg = (
+            f"{criterion} is encrypted, so that it is neither true nor false to the database; "
+            "select the rows by other columns and compare in Python"
+        )
+        raise UnsupportedOperatorError(msg)
+
+
 def _require_one_label(statement: CompoundSelect[Any]) -> None:
     """The result of a union has the type of its first SELECT, so all must agree on label and area."""
     for columns in zip(*(select.selected_columns for select in statement.selects), strict=False):
-        found = [
-            find_symbols(column)[0] for column in columns if isinstance(column.type, Encrypted) and _has_row(column)
-        ]
+        found = [find_symbols(column)[0] for column in columns if _has_row(column)]
+        if found and not _has_row(columns[0]):
+            label = found[0].binding.label
+            msg = (
+                f"{label} meets another column in a union that stands before it, and would not be opened; "
+                "put the SELECT with the encrypted column first, or run two statements"
+            )
+            raise UnsupportedStatementError(msg, label=str(label))
         for declaration in found[1:]:
             first = found[0]
             if (declaration.binding, declaration.type_.area) != (first.binding, first.type_.area):
@@ -86,4 +148,6 @@ def _require_one_label(statement: CompoundSelect[Any]) -> None:
 
 
 def _has_row(column: Any) -> bool:
-    return isinstance(column, ColumnClause)
+    while isinstance(column, Label):
+        column = column.element
+    return isinstance(column, ColumnClause) and isinstance(column.type, Encrypted)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from sqlalchemy import BindParameter, ColumnElement, Dialect, Null
 from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import False_, True_
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sa_keyvault.dialects import require_supported, storage_type
@@ -177,4 +178,4 @@ def _require_meaning(op: "OperatorType", other: tuple[Any, ...]) -> None:
 
 def _is_expression(operand: Any) -> bool:
     operand = operand.__clause_element__() if hasattr(operand, "__clause_element__") else operand
-    return isinstance(operand, ColumnElement) and not isinstance(operand, BindParameter)
+    return isinstance(operand, ColumnElement) and not isinstance(operand, (BindParameter, True_, False_))
