@@ -13,6 +13,7 @@ from sqlalchemy.types import VARBINARY, TypeDecorator, TypeEngine
 
 from sa_keyvault import binding
 from sa_keyvault.binding import SymbolForm
+from sa_keyvault.decorators import bind_converter, decorator_of, undecorated
 from sa_keyvault.errors import BindingError, ConfigurationError
 from sa_keyvault.keyring import Ring
 
@@ -153,12 +154,8 @@ _KINDS: tuple[tuple[type[TypeEngine[Any]] | tuple[type[TypeEngine[Any]], ...], S
 
 def symbol_kind(type_: TypeEngine[Any], dialect: Dialect | None = None) -> SymbolKind | None:
     """Return how values of *type_* become symbols, or None where databases reformat them."""
-    while isinstance(type_, TypeDecorator):
-        type_ = type_.load_dialect_impl(dialect) if dialect is not None else type_.impl_instance
-    for types, kind in _KINDS:
-        if isinstance(type_, types):
-            return kind
-    return None
+    stored = undecorated(type_, dialect)
+    return next((kind for types, kind in _KINDS if isinstance(stored, types)), None)
 
 
 def symbol_form(types: Iterable[TypeEngine[Any]]) -> SymbolForm:
@@ -208,11 +205,11 @@ def symbol_writer(column: Column[Any], dialect: Dialect) -> Callable[[Any], byte
 
 def _prepare(type_: TypeEngine[Any], dialect: Dialect) -> "_BindProcessorType[Any] | None":
     """Return what the type itself does to a value, short of what the driver asks for."""
-    if isinstance(type_, TypeDecorator):
-        decorator, inner = type_, _prepare(type_.load_dialect_impl(dialect), dialect)
+    if decorator := decorator_of(type_):
+        convert, inner = bind_converter(decorator, dialect), _prepare(decorator.load_dialect_impl(dialect), dialect)
 
         def prepare(value: Any) -> Any:
-            bound = decorator.process_bind_param(value, dialect)
+            bound = convert(value)
             return bound if inner is None or bound is None else inner(bound)
 
         return prepare

@@ -187,7 +187,7 @@ def reader(
     layouts: Mapping[bytes, Layout],
     decode: Callable[[bytes], Any],
     locate: Callable[[KeyVaultError, bytes], KeyVaultError],
-    null: Any = None,
+    null: Callable[[], Any] = lambda: None,
 ) -> Callable[[Any], Any]:
     """Return the function that opens values of one column, whatever key they are under.
 
@@ -198,7 +198,7 @@ def reader(
         layouts: Of the column's envelopes.
         decode: Plaintext to value.
         locate: Makes of an error one that names the column.
-        null: What NULL is read as.
+        null: Makes what NULL is read as.
 
     Returns:
         A function of the envelope followed by its row's symbols, or None.
@@ -210,7 +210,7 @@ def reader(
     # because Python up to 3.11 makes a slice object at each use
     def read(stored: Any) -> Any:
         if stored is None:
-            return null
+            return null()
         failure: KeyVaultError
         try:
             decrypt, nonce, ciphertext, symbols = layouts[stored[header]]

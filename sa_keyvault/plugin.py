@@ -43,6 +43,7 @@ from sa_keyvault.keyring import (
 )
 from sa_keyvault.statements import StatementHooks
 from sa_keyvault.statements.mappers import listen_to_mappers
+from sa_keyvault.statements.plans import listen_to_columns
 from sa_keyvault.suites import Fips, Provisioning
 from sa_keyvault.types import Declaration, encrypted_columns, type_name
 
@@ -58,8 +59,9 @@ _NOT_INITIALIZED = "this key ring is not initialized; call ring.initialize(engin
 _UPDATE_LIMIT = 10_000
 _SAMPLE = 100  # values; a column that is being encrypted in place has both kinds
 
-# mappers are configured whenever the application likes, so the library listens from its import on
+# mappers are configured, and tables changed, whenever the application likes: the library listens from its import on
 listen_to_mappers()
+listen_to_columns()
 
 
 class KeyRing(Ring):

@@ -16,7 +16,7 @@ _FLOORS = (
     ("errors",),
     ("secret", "binding", "suites", "envelope", "codec"),
     ("states", "records", "private_file", "ledger", "installation", "store", "keyring"),
-    ("dialects", "types", "statements", "door", "plugin"),
+    ("decorators", "dialects", "types", "statements", "door", "plugin"),
     ("administration", "reencryption"),
     ("cli", "migrations"),
 )

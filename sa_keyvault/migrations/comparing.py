@@ -24,6 +24,7 @@ from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 from sa_keyvault import store
 from sa_keyvault.binding import Label
+from sa_keyvault.decorators import undecorated
 from sa_keyvault.envelope import FORMAT
 from sa_keyvault.errors import KeyRecordError
 from sa_keyvault.migrations.column_operations import Path
@@ -33,7 +34,7 @@ from sa_keyvault.migrations.key_operations import CreateKeyVaultOp
 from sa_keyvault.migrations.remembered_types import inner_type
 from sa_keyvault.migrations.rewriting import RebindColumnOp
 from sa_keyvault.migrations.storage import storage
-from sa_keyvault.types import Declaration, Encrypted, declaration_of, is_binary, stored_type, type_name, value_codec
+from sa_keyvault.types import Declaration, Encrypted, declaration_of, is_binary, type_name, value_codec
 
 if TYPE_CHECKING:
     # not at run time: Alembic loads plugins while it loads this module
@@ -126,7 +127,7 @@ def _encrypting(context: "AutogenContext", declaration: Declaration, found: Colu
     dialect, type_ = _connection(context).dialect, declaration.type_
     if is_binary(found.type, dialect) and not _has_plain_values(_connection(context), found):
         return None
-    inner = stored_type(type_.inner, dialect)
+    inner = undecorated(type_.inner, dialect)
     is_same = not context.migration_context.impl.compare_type(found, Column(found.name, inner))
     make = EncryptColumnOp if type_.accept_plaintext_until is None else PrepareColumnOp
     return make(
@@ -139,7 +140,7 @@ def _encrypting(context: "AutogenContext", declaration: Declaration, found: Colu
 
 
 def _decrypting(context: "AutogenContext", declared: Column[Any], known: store.ColumnRow) -> MigrateOperation:
-    plain = stored_type(declared.type, _connection(context).dialect)
+    plain = undecorated(declared.type, _connection(context).dialect)
     return DecryptColumnOp(
         declared.table.name,
         declared.name,
@@ -157,7 +158,7 @@ def _rebinding(context: "AutogenContext", declaration: Declaration, known: store
     if type_.formerly is not None:
         # on its way already: a job rebinds it while the application reads both
         return None
-    inner = stored_type(type_.inner, dialect)
+    inner = undecorated(type_.inner, dialect)
     former = None if known.inner_type == type_name(type_.inner) else inner_type(known.inner_type)
     is_recoded = former is not None and value_codec(former, dialect).name != value_codec(inner, dialect).name
     is_relabelled = known.label != bytes(declaration.binding.label)
@@ -178,7 +179,7 @@ def _widening(context: "AutogenContext", declared: Column[Any], found: Column[An
     """Return the ALTER that makes room for longer values; only MariaDB's types of bytes have a size."""
     room = _ROOM.get(type(found.type).__name__, getattr(found.type, "length", None))
     type_: Any = declared.type
-    wanted = storage(stored_type(type_.inner, _connection(context).dialect))
+    wanted = storage(undecorated(type_.inner, _connection(context).dialect))
     if _connection(context).dialect.name not in ("mysql", "mariadb") or room is None or room >= (wanted.length or 0):
         return None
     return AlterColumnOp(

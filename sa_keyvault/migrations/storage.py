@@ -14,9 +14,10 @@ from sqlalchemy import Connection, Enum, LargeBinary, String, Uuid, inspect, tex
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
+from sa_keyvault.decorators import undecorated
 from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.migrations.column_operations import ColumnOperation
-from sa_keyvault.types import is_binary, storage_length, stored_type
+from sa_keyvault.types import is_binary, storage_length
 
 __all__ = ["become_bytes", "become_plain", "is_plain_already", "storage"]
 
@@ -61,7 +62,7 @@ def become_plain(operations: Operations, operation: ColumnOperation, wanted: Typ
         with _settled_texts(connection):
             _alter(operations, operation, wanted, {"postgresql_using": _from_bytes(connection, operation, wanted)})
     elif dialect.name != "sqlite":
-        is_taken = isinstance(stored_type(wanted, dialect), Uuid) or is_binary(wanted, dialect)
+        is_taken = isinstance(undecorated(wanted, dialect), Uuid) or is_binary(wanted, dialect)
         if not is_taken:
             # first to text and no further: these bytes are taken as they are, in the character set that is named
             _alter(operations, operation, mysql.LONGTEXT(charset="utf8mb4"), {})
@@ -74,7 +75,7 @@ def _from_bytes(connection: Connection, operation: ColumnOperation, wanted: Type
         return name
     value = f"convert_from({name}, 'UTF8')"
     # a cast to VARCHAR(n) would cut a longer value, where an assignment refuses it
-    is_text = isinstance(plain := stored_type(wanted, dialect), String) and not isinstance(plain, Enum)
+    is_text = isinstance(plain := undecorated(wanted, dialect), String) and not isinstance(plain, Enum)
     return value if is_text else f"{value}::{wanted.compile(dialect)}"
 
 

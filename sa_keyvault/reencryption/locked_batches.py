@@ -104,7 +104,7 @@ class LockedBatches:
             with self._engine.begin() as connection:
                 # before the lock is taken, which would keep out the ring's own connection in some journal modes
                 self._ring.before_statement(connection)
-                take_write_lock(connection, self._change.table)
+                take_write_lock(connection, self._change.table, {})
                 return self._convert(connection, after, until, size, limit, note)
         except (UnsupportedStatementError, _UnsuitedError):
             # the former: an engine that commits every statement has no lock

@@ -20,9 +20,10 @@ from sqlalchemy import (
 from sqlalchemy import table as clause_table
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import StatementError
-from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
+from sqlalchemy.types import NullType
 
 from sa_keyvault import store
+from sa_keyvault.decorators import undecorated
 from sa_keyvault.reencryption.arrays import array_of
 from sa_keyvault.reencryption.reading import by_columns
 
@@ -43,7 +44,7 @@ class Writer:
         self, connection: Connection, table: Table, names: Sequence[str], columns: Sequence[ColumnElement[Any]]
     ) -> None:
         self._returned = columns
-        self._types = [_driver_type(column.type, connection) for column in table.primary_key.columns]
+        self._types = [undecorated(column.type, connection.dialect) for column in table.primary_key.columns]
         self._keys = [str(column.name) for column in table.primary_key.columns]
         self._names = [str(table.c[name].name) for name in names]
         self._silent = [name for name in _self_changing(connection, table) if name not in self._names]
@@ -128,12 +129,6 @@ class Writer:
 
 def _bound(name: str, value: Any) -> ColumnElement[Any]:
     return bindparam(name, value, type_=NullType())
-
-
-def _driver_type(type_: TypeEngine[Any], connection: Connection) -> TypeEngine[Any]:
-    while isinstance(type_, TypeDecorator):
-        type_ = type_.load_dialect_impl(connection.dialect)
-    return type_
 
 
 def _self_changing(connection: Connection, table: Table) -> list[str]:

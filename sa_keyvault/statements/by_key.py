@@ -7,12 +7,15 @@ from sqlalchemy import Connection, bindparam, update
 
 from sa_keyvault.keyring import Ring
 from sa_keyvault.statements.locks import unchanged
+from sa_keyvault.statements.own import internal
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.sealing import seal_plaintexts
-from sa_keyvault.statements.stored import internal
 from sa_keyvault.types import SealedValue
 
 __all__ = ["write_by_key"]
+
+# SQLAlchemy takes a parameter with the name of a column for that column's value
+_KEY, _SEALED = "sa_keyvault_key_", "sa_keyvault_sealed_"
 
 
 def write_by_key(
@@ -35,13 +38,13 @@ def write_by_key(
         ring: The key ring.
         options: Execution options of the caller's statement.
     """
-    parameters: list[dict[str, Any]] = [{f"key_{column.key}": row[column.key] for column in plan.key} for row in rows]
+    parameters: list[dict[str, Any]] = [{f"{_KEY}{column.key}": row[column.key] for column in plan.key} for row in rows]
     for key, plaintexts in encoded.items():
         envelopes = seal_plaintexts(plan.encrypted[key], plaintexts, symbol_rows, connection, ring)
         for row, envelope in zip(parameters, envelopes, strict=True):
-            row[f"sealed_{key}"] = None if envelope is None else SealedValue(envelope, None)
+            row[f"{_SEALED}{key}"] = None if envelope is None else SealedValue(envelope, None)
     columns = plan.table.c
-    same = [column == bindparam(f"key_{column.key}", type_=column.type) for column in plan.key]
-    sealed = {columns[key]: bindparam(f"sealed_{key}", type_=columns[key].type) for key in encoded}
+    same = [column == bindparam(f"{_KEY}{column.key}", type_=column.type) for column in plan.key]
+    sealed = {columns[key]: bindparam(f"{_SEALED}{key}", type_=columns[key].type) for key in encoded}
     statement = update(plan.table).where(*same).values({**sealed, **unchanged(plan.table, encoded)})
     connection.execute(statement, parameters, execution_options=internal(options))

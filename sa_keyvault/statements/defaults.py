@@ -1,13 +1,13 @@
-"""Client-side defaults of symbols and encrypted columns: evaluated before a row is sealed."""
+"""Client-side defaults: evaluated before a row is sealed, so that one that looks at the row sees its values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnDefault, Connection
+from sqlalchemy import Column, ColumnDefault, Connection, Dialect
 from sqlalchemy.sql.schema import CallableColumnDefault, ScalarElementColumnDefault
 
-__all__ = ["DefaultContext", "evaluate", "has_client_default", "has_client_onupdate"]
+__all__ = ["DefaultContext", "evaluate", "evaluated", "has_client_default", "has_client_onupdate"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,11 @@ class DefaultContext:
 
     connection: Connection
     current_parameters: Mapping[str, Any]
+
+    @property
+    def dialect(self) -> Dialect:
+        """Dialect of the connection."""
+        return self.connection.dialect
 
     def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
         """Return the values of the row so far, by column key."""
@@ -43,3 +48,8 @@ def evaluate(default: Any, context: DefaultContext) -> Any:
         return default.arg(context)  # type: ignore[arg-type]
     assert isinstance(default, ColumnDefault)  # noqa: S101 - the two functions above are asked first
     return default.arg
+
+
+def evaluated(default: Any, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return the value that a client-side default gives for each row."""
+    return [evaluate(default, DefaultContext(connection, row)) for row in rows]

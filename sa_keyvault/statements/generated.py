@@ -1,6 +1,6 @@
 """Keys that the database would generate: fetched before the row is sealed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ from sqlalchemy.sql.schema import ColumnElementColumnDefault
 
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.statements.locks import take_write_lock
-from sa_keyvault.statements.stored import chunks, internal
+from sa_keyvault.statements.own import internal, schema_of
+from sa_keyvault.statements.stored import chunks
 
 __all__ = ["GeneratedKeys", "fetch_keys", "is_auto_increment", "overriding"]
 
@@ -63,8 +64,10 @@ def is_auto_increment(column: Column[Any], dialect: Dialect) -> bool:
     return is_counter and not has_default and _sequence_of(column, dialect) is None
 
 
-def fetch_keys(connection: Connection, column: Column[Any], count: int, options: Mapping[str, Any]) -> GeneratedKeys:
-    """Let the database make *count* values of *column*.
+def fetch_keys(
+    connection: Connection, column: Column[Any], count: int, given: Iterable[Any], options: Mapping[str, Any]
+) -> GeneratedKeys:
+    """Let the database make *count* values of *column*, beside those *given* in the same statement.
 
     Raises:
         sa_keyvault.UnsupportedStatementError: It cannot tell a value before the row is inserted.
@@ -79,7 +82,7 @@ def fetch_keys(connection: Connection, column: Column[Any], count: int, options:
     if isinstance(column.server_default, DefaultClause):
         return GeneratedKeys(_select_values(connection, column, _server_default(column), count, options))
     if connection.dialect.name == "sqlite" and column.table.autoincrement_column is column:
-        return GeneratedKeys(_sqlite_rowids(connection, column, count, options))
+        return GeneratedKeys(_sqlite_rowids(connection, column, count, given, options))
     raise _unknown(column)
 
 
@@ -118,30 +121,32 @@ def _select_values(
 # -- SQLite ------------------------------------------------------------------------------------------------------------
 
 
-def _sqlite_rowids(connection: Connection, column: Column[Any], count: int, options: Mapping[str, Any]) -> list[int]:
+def _sqlite_rowids(
+    connection: Connection, column: Column[Any], count: int, given: Iterable[Any], options: Mapping[str, Any]
+) -> list[int]:
     """Take the next row ids; the write lock keeps other processes from taking the same ones."""
     table = column.table
     assert isinstance(table, Table)  # noqa: S101 - plans are made of tables only
-    take_write_lock(connection, table)
+    take_write_lock(connection, table, options)
     greatest = select(func.max(column))
     last = connection.execute(greatest, execution_options=internal(options)).scalar() or 0
-    first = max(last, _sqlite_sequence(connection, table), 0) + 1
+    first = max(last, _sqlite_sequence(connection, table, options), 0, *given) + 1
     if first + count - 1 > _MAX_SQLITE_ROWID:
         msg = f"{table.fullname} has used its greatest row id; give {column} a value"
         raise UnsupportedStatementError(msg)
     return list(range(first, first + count))
 
 
-def _sqlite_sequence(connection: Connection, table: Table) -> int:
+def _sqlite_sequence(connection: Connection, table: Table, options: Mapping[str, Any]) -> int:
     """Return what AUTOINCREMENT remembers of deleted rows, 0 where the table has none."""
-    schema = connection.schema_for_object(table)
+    schema = schema_of(table, options)
     prefix = f"{connection.dialect.identifier_preparer.quote_schema(schema)}." if schema else ""
     known = text(f"SELECT 1 FROM {prefix}sqlite_master WHERE name = 'sqlite_sequence'")  # noqa: S608 - a quoted name
-    options = internal({})
-    if connection.execute(known, execution_options=options).scalar() is None:
+    own = internal({})
+    if connection.execute(known, execution_options=own).scalar() is None:
         return 0
     last = text(f"SELECT seq FROM {prefix}sqlite_sequence WHERE name = :name")  # noqa: S608 - a quoted name
-    return int(connection.execute(last, {"name": str(table.name)}, execution_options=options).scalar() or 0)
+    return int(connection.execute(last, {"name": str(table.name)}, execution_options=own).scalar() or 0)
 
 
 # -- PostgreSQL --------------------------------------------------------------------------------------------------------
@@ -166,7 +171,7 @@ def _postgresql(connection: Connection, column: Column[Any], count: int, options
     if isinstance(column.default, ColumnElementColumnDefault):
         return GeneratedKeys(_select_values(connection, column, column.default.arg, count, options))
     preparer = connection.dialect.identifier_preparer
-    schema = connection.schema_for_object(table)
+    schema = schema_of(table, options)
     relation = f"{preparer.quote_schema(schema)}.{preparer.quote(table.name)}" if schema else preparer.quote(table.name)
     parameters = {"relation": relation, "column": str(column.name)}
     row = connection.execute(_CATALOG, parameters, execution_options=internal({})).one_or_none()

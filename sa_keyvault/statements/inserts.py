@@ -11,13 +11,13 @@ from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.keyring import Ring
 from sa_keyvault.statements import generated
 from sa_keyvault.statements.copies import require_same_row
-from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_default
+from sa_keyvault.statements.defaults import evaluated, has_client_default
 from sa_keyvault.statements.made import MadeValues
 from sa_keyvault.statements.pending import PendingInsert, PendingInserts
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.sealing import RowSet, Work, encode_column, given_values, seal_rows
 from sa_keyvault.statements.stored import stored_symbols
-from sa_keyvault.statements.upserts import is_upsert, require_bindable_upsert
+from sa_keyvault.statements.upserts import is_upsert, require_bindable_upsert, require_one_spelling
 from sa_keyvault.statements.values import (
     MISSING,
     bound_value,
@@ -56,7 +56,7 @@ class Inserts:
             sa_keyvault.UnsupportedStatementError: A row cannot be bound.
         """
         if statement._post_values_clause is not None:
-            require_bindable_upsert(connection, statement, plan)
+            require_bindable_upsert(connection, statement, plan, options)
         if statement.select is not None:
             require_same_row(statement, plan)
             return statement, [dict(row) for row in parameters]
@@ -92,18 +92,20 @@ class Inserts:
             return self._seal(work, changed), rows
         changed = self._seal(work, changed)
         columns = plan.table.columns
-        return changed.values([{columns[key]: value for key, value in row.items()} for row in rows]), [
+        return changed.values([{columns.get(key, key): value for key, value in row.items()} for row in rows]), [
             one
         ] if one else []
 
     def _seal(self, work: Work, statement: Insert) -> Insert:
-        self._give_encrypted_defaults(work)
+        if not _may_seal(work):
+            return statement
+        self._give_defaults(work)
         encoded = self._encoded(work)
         if not any(plaintext is not None for plaintexts in encoded.values() for plaintext in plaintexts):
             for key in encoded:
                 work.rows.give(key, [None] * len(work.values))
             return statement
-        self._give_symbol_defaults(work)
+        self._refuse_symbol_expressions(work)
         if self._is_pending(work):
             work_keys = [dict(row) for row in work.values]
             for row in work.rows.parameters:
@@ -115,11 +117,10 @@ class Inserts:
         seal_rows(work.plan, encoded, work.rows, symbol_rows, work.connection, self._ring)
         return statement
 
-    def _give_encrypted_defaults(self, work: Work) -> None:
-        for key, encrypted in work.plan.encrypted.items():
-            column = encrypted.declaration.column
-            if key not in work.values[0] and has_client_default(column):
-                work.rows.give(key, _evaluated(work, column.default))
+    def _give_defaults(self, work: Work) -> None:
+        for column in work.plan.defaults:
+            if column.key not in work.values[0]:
+                work.rows.give(column.key, evaluated(column.default, work.connection, work.values))
 
     def _encoded(self, work: Work) -> dict[str, list[bytes | None]]:
         encoded = {}
@@ -136,10 +137,8 @@ class Inserts:
             encoded[key] = encode_column(column, values)
         return encoded
 
-    def _give_symbol_defaults(self, work: Work) -> None:
-        for key, column in work.plan.symbols.items():
-            if key not in work.values[0] and has_client_default(column):
-                work.rows.give(key, _evaluated(work, column.default))
+    def _refuse_symbol_expressions(self, work: Work) -> None:
+        for key in work.plan.symbols:
             if has_expression([row.get(key) for row in work.values]):
                 msg = (
                     f"a SQL expression cannot be the value of {key!r} of {work.plan.table.fullname}, which names "
@@ -166,8 +165,9 @@ class Inserts:
             missing = _missing(work, column)
             if not missing:
                 continue
-            fetched = generated.fetch_keys(work.connection, column, len(missing), work.options)
             given = [row.get(key) for row in work.values]
+            there = [value for value in given if isinstance(value, int)]
+            fetched = generated.fetch_keys(work.connection, column, len(missing), there, work.options)
             for position, value in zip(missing, fetched.values, strict=True):
                 given[position] = value
             work.rows.give(key, given)
@@ -178,7 +178,9 @@ class Inserts:
     def _symbol_rows(self, work: Work, statement: Insert) -> list[Row]:
         if not work.plan.collated or not is_upsert(statement):
             return work.values
-        return stored_symbols(work.connection, work.plan, work.values, work.options)
+        found = stored_symbols(work.connection, work.plan, work.values, work.options)
+        require_one_spelling(work.plan, found)
+        return found
 
 
 def _without_key_return(statement: Insert, plan: TablePlan) -> Insert:
@@ -200,6 +202,12 @@ def _without_key_return(statement: Insert, plan: TablePlan) -> Insert:
     return changed
 
 
+def _may_seal(work: Work) -> bool:
+    """Whether an encrypted column gets a value, from the statement or by its default."""
+    encrypted = work.plan.encrypted.keys()
+    return not encrypted.isdisjoint(work.values[0]) or any(column.key in encrypted for column in work.plan.defaults)
+
+
 def _made_columns(plan: TablePlan, added: Iterable[str]) -> list[Column[Any]]:
     """Return those of the columns that were added to a row whose value is a client-side default."""
     columns: list[Column[Any]] = [plan.table.columns[key] for key in added]
@@ -216,10 +224,6 @@ def _named(statement: Insert, plan: TablePlan, row: Any, parameters: Mapping[str
         row = dict(zip((column.key for column in plan.table.columns), row, strict=False))
     named = {column_key(statement, plan.table, key): bound_value(value, parameters) for key, value in row.items()}
     return {key: value for key, value in named.items() if value is not MISSING}
-
-
-def _evaluated(work: Work, default: Any) -> list[Any]:
-    return [evaluate(default, DefaultContext(work.connection, row)) for row in work.values]
 
 
 def _is_null_in_statement(work: Work, key: str) -> bool:

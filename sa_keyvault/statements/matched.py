@@ -128,9 +128,15 @@ def _rest(statement: Update, plan: TablePlan, stored: Sequence[StoredRow], row: 
         if column_key(statement, plan.table, key) not in plan.encrypted
     }
     rest._values = immutabledict(kept)
-    if _mentions_encrypted(statement, plan):
-        # what was just written may have changed what `IS NULL` says
+    if not _has_other_tables(statement, plan):
+        # what was just written may have changed what they say, and so does `random()`: the rows are those of the keys
         rest._where_criteria = ()
+    elif _mentions_encrypted(statement, plan):
+        msg = (
+            f"this statement joins other tables to {plan.table.fullname}, sets its encrypted columns and asks whether "
+            "one is NULL; select the keys first"
+        )
+        raise UnsupportedStatementError(msg)
     parameters = {name: value for name, value in row.items() if name not in hidden}
     if own := {column: column for column in _with_onupdate(plan)}:
         # their values were made and written already
@@ -157,16 +163,9 @@ def _matches(plan: TablePlan, stored: Sequence[StoredRow]) -> ColumnElement[bool
 
 def _mentions_encrypted(statement: Update, plan: TablePlan) -> bool:
     hashes = {hash(column.declaration.column) for column in plan.encrypted.values()}
-    mentioned = any(
+    return any(
         hash(element) in hashes for criterion in statement._where_criteria for element in visitors.iterate(criterion)
     )
-    if mentioned and _has_other_tables(statement, plan):
-        msg = (
-            f"this statement joins other tables to {plan.table.fullname}, sets its encrypted columns and asks whether "
-            "one is NULL; select the keys first"
-        )
-        raise UnsupportedStatementError(msg)
-    return mentioned
 
 
 def _has_other_tables(statement: Update, plan: TablePlan) -> bool:

@@ -19,8 +19,8 @@ from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.keyring import Ring, state_of
 from sa_keyvault.statements.by_key import write_by_key
 from sa_keyvault.statements.locks import require_transaction
+from sa_keyvault.statements.own import internal, schema_of
 from sa_keyvault.statements.plans import TablePlan
-from sa_keyvault.statements.stored import internal
 from sa_keyvault.types import SealedValue
 
 __all__ = ["PendingInsert", "PendingInserts"]
@@ -66,7 +66,7 @@ class PendingInserts:
             sa_keyvault.UnsupportedStatementError: The keys of these rows could not be told, or the two
                 statements could not be undone together.
         """
-        self._require_sealable(connection, statement, pending.plan)
+        self._require_sealable(connection, statement, pending)
         for key, plaintexts in pending.encoded.items():
             for row, plaintext in zip(rows, plaintexts, strict=True):
                 row[key] = None if plaintext is None else SealedValue(pending_envelope(), row.get(key))
@@ -114,7 +114,8 @@ class PendingInserts:
             raise UnsupportedStatementError(msg)
         write_by_key(plan, pending.encoded, symbol_rows, symbol_rows, connection, self._ring, pending.options)
 
-    def _require_sealable(self, connection: Connection, statement: Insert, plan: TablePlan) -> None:
+    def _require_sealable(self, connection: Connection, statement: Insert, pending: PendingInsert) -> None:
+        plan = pending.plan
         require_transaction(connection, plan.table)
         prefixes = {str(prefix).upper() for prefix, _ in statement._prefixes}
         problem = None
@@ -124,7 +125,7 @@ class PendingInserts:
             problem = "ON DUPLICATE KEY UPDATE"
         elif statement._returning:
             problem = "RETURNING"
-        elif not self._is_transactional(connection, plan):
+        elif not self._is_transactional(connection, pending):
             problem = "a table of an engine without transactions"
         if problem:
             msg = (
@@ -133,8 +134,8 @@ class PendingInserts:
             )
             raise UnsupportedStatementError(msg)
 
-    def _is_transactional(self, connection: Connection, plan: TablePlan) -> bool:
-        schema, name = connection.schema_for_object(plan.table), str(plan.table.name)
+    def _is_transactional(self, connection: Connection, pending: PendingInsert) -> bool:
+        schema, name = schema_of(pending.plan.table, pending.options), str(pending.plan.table.name)
         if (schema, name) not in self._transactional:
             parameters = {"schema": schema, "name": name}
             engine = connection.execute(_ENGINE, parameters, execution_options=internal({})).scalar()

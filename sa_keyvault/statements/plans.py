@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Column, Dialect, Table
+from sqlalchemy import Column, Dialect, Table, event
 
 from sa_keyvault.binding import Binding, SymbolForm, join_symbols
 from sa_keyvault.dialects import is_collated, symbol_writer
+from sa_keyvault.errors import ConfigurationError
+from sa_keyvault.statements.defaults import has_client_default, has_client_onupdate
 from sa_keyvault.types import Declaration, ValueCodec, encrypted_columns, value_codec
 
-__all__ = ["EncryptedColumn", "Plans", "TablePlan"]
+__all__ = ["EncryptedColumn", "Plans", "TablePlan", "listen_to_columns"]
+
+_ATTACHED = "_sa_keyvault_attached"
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class TablePlan:
         columns: The keys of all its columns.
         writers: The function that makes canonical text of a value, by key.
         collated: Keys of the symbols that a database may find by a value that is not the stored one.
+        defaults: The columns with a client-side default, in order.
+        onupdates: The columns with a client-side `onupdate`, in order.
     """
 
     table: Table
@@ -58,6 +64,8 @@ class TablePlan:
     columns: frozenset[str]
     writers: Mapping[str, Callable[[Any], bytes]]
     collated: frozenset[str]
+    defaults: tuple[Column[Any], ...]
+    onupdates: tuple[Column[Any], ...]
 
     @property
     def key(self) -> tuple[Column[Any], ...]:
@@ -65,12 +73,38 @@ class TablePlan:
         return tuple(self.table.primary_key.columns)
 
 
+def listen_to_columns() -> None:
+    """Count, in each table, the columns that were put into it or in another's place, so that its plan is made anew."""
+    if not event.contains(Column, "after_parent_attach", _on_attached):
+        event.listen(Column, "after_parent_attach", _on_attached)
+
+
+def _on_attached(column: Column[Any], parent: Any) -> None:
+    if isinstance(parent, Table):
+        setattr(parent, _ATTACHED, getattr(parent, _ATTACHED, 0) + 1)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was found of a table.
+
+    Attributes:
+        attached: How many columns had been put into it by then.
+        plan: Its plan.
+        plain: Keys of the columns that were not encrypted.
+    """
+
+    attached: int
+    plan: TablePlan | None
+    plain: frozenset[str]
+
+
 class Plans:
     """The plans of one engine's tables, made at the first statement on each."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._plans: WeakKeyDictionary[Table, tuple[int, TablePlan | None]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Table, _Known] = WeakKeyDictionary()
 
     def of(self, table: Any) -> TablePlan | None:
         """Return the plan of *table*, or None where it has no encrypted column (or is no table).
@@ -80,13 +114,24 @@ class Plans:
         """
         if not isinstance(table, Table):
             return None
-        known = self._plans.get(table)
-        if known is None or known[0] != len(table.columns):
+        known = self._known.get(table)
+        if known is None or known.attached != getattr(table, _ATTACHED, 0):
             # an ORM statement brings an annotated copy, which would not live as long as its plan
-            plain = table.metadata.tables.get(table.key, table)
-            known = (len(plain.columns), self._make(plain))
-            self._plans[plain] = known
-        return known[1]
+            itself = table.metadata.tables.get(table.key, table)
+            known = self._look(itself, known)
+            self._known[itself] = known
+        return known.plan
+
+    def _look(self, table: Table, before: _Known | None) -> _Known:
+        plan = self._make(table)
+        encrypted = frozenset(plan.encrypted if plan else ())
+        if before is not None and (changed := sorted(encrypted & before.plain)):
+            msg = (
+                f"column {changed[0]!r} of {table.fullname} was plain when a statement on it was run first, which "
+                "SQLAlchemy keeps compiled and would send its values as they are; declare it encrypted before"
+            )
+            raise ConfigurationError(msg)
+        return _Known(getattr(table, _ATTACHED, 0), plan, frozenset(table.columns.keys()) - encrypted)
 
     def _make(self, table: Table) -> TablePlan | None:
         declarations = encrypted_columns(table)
@@ -103,6 +148,8 @@ class Plans:
             columns=frozenset(table.columns.keys()),
             writers=writers,
             collated=frozenset(key for key, symbol in symbols.items() if is_collated(symbol, self._dialect)),
+            defaults=tuple(filter(has_client_default, table.columns)),
+            onupdates=tuple(filter(has_client_onupdate, table.columns)),
         )
 
     def _column(self, declaration: Declaration, writers: Mapping[str, Callable[[Any], bytes]]) -> EncryptedColumn:

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, select, tuple_
 
-from sa_keyvault import store
 from sa_keyvault.statements.locks import locked
+from sa_keyvault.statements.own import internal
 from sa_keyvault.statements.plans import TablePlan
 
-__all__ = ["chunks", "internal", "stored_symbols"]
+__all__ = ["chunks", "stored_symbols"]
 
 _CHUNK = 200  # keys per SELECT; SQLite allows 999 parameters in old builds, and a key may have several columns
 
@@ -64,11 +64,5 @@ def _select(
         criterion = columns[0].in_([values[0] for values in wanted])
     else:
         criterion = tuple_(*columns).in_(wanted)
-    statement = locked(connection, select(*columns).where(criterion), plan.table)
+    statement = locked(connection, select(*columns).where(criterion), plan.table, options)
     return [tuple(row) for row in connection.execute(statement, execution_options=internal(options))]
-
-
-def internal(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the execution options of a statement of the library's own on the user's tables."""
-    translate = options.get("schema_translate_map")
-    return {store.INTERNAL: True, "stream_results": False, "yield_per": None, "schema_translate_map": translate}

@@ -9,7 +9,7 @@ from sqlalchemy.sql.dml import Update
 
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.keyring import Ring
-from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_onupdate
+from sa_keyvault.statements.defaults import evaluated
 from sa_keyvault.statements.made import MadeValues
 from sa_keyvault.statements.matched import MatchedUpdates
 from sa_keyvault.statements.plans import TablePlan
@@ -36,10 +36,12 @@ class _KeyedWork(Work):
     """One UPDATE whose WHERE clause names its rows; the values are what each row's columns are set to.
 
     Attributes:
-        symbols: The symbols that the WHERE clause demands, by column key, one mapping per row.
+        symbols: The symbols that the WHERE clause demands, by column key, one mapping per row; at least the key's.
+        kept: Keys of the encrypted columns that are not set, but must be bound anew.
     """
 
     symbols: list[Row]
+    kept: list[str]
 
 
 class Updates:
@@ -78,12 +80,14 @@ class Updates:
         encoded = _encoded(plan, values)
         if not changes_symbol and not _has_plaintext(encoded):
             return statement, rows if parameters or rows[0] else []
-        if not plan.symbols.keys() <= demanded.keys() or _is_null_anywhere(demanded, rows):
+        named = [key for key in plan.symbols if key in demanded]
+        if not _names_rows(plan, named, rows) or _is_null_anywhere(demanded, rows):
             return self._matched.prepare(connection, statement, plan, rows, values, options)
-        symbols = [{key: bound_value(demanded[key], row) for key in plan.symbols} for row in rows]
-        work = _KeyedWork(connection, plan, options, RowSet(rows, values, names), symbols)
-        if changes_symbol:
-            return self._rebind(work, statement)
+        symbols = [{key: bound_value(demanded[key], row) for key in named} for row in rows]
+        kept = [key for key in plan.encrypted if key not in values[0]] if changes_symbol else []
+        work = _KeyedWork(connection, plan, options, RowSet(rows, values, names), symbols, kept)
+        if changes_symbol or len(named) < len(plan.symbols):
+            return self._seal_stored(work, statement)
         self._seal(work, encoded)
         return statement, rows
 
@@ -94,8 +98,9 @@ class Updates:
             symbols = stored_symbols(work.connection, work.plan, work.symbols, work.options)
         seal_rows(work.plan, encoded, work.rows, symbols, work.connection, self._ring)
 
-    def _rebind(self, work: _KeyedWork, statement: Update) -> tuple[Update, list[Row]]:
-        """Rows change a symbol: what is stored is read, opened and sealed again with what is set."""
+    def _seal_stored(self, work: _KeyedWork, statement: Update) -> tuple[Update, list[Row]]:
+        """Rows change a symbol, or are named by their primary key alone: what is stored is read first."""
+        _refuse_chains(work)
         stored = [self._read(work, symbols) for symbols in work.symbols]
         there = [position for position, row in enumerate(stored) if row is not None]
         if not there:
@@ -104,7 +109,8 @@ class Updates:
         rows = [work.rows.parameters[position] for position in there]
         values = [work.values[position] for position in there]
         found = [row for row in stored if row is not None]
-        encoded = _encoded_with_stored(work.plan, values, found)
+        kept = {key: [row.plaintexts[key] for row in found] for key in work.kept}
+        encoded = kept | _encoded(work.plan, values)
         symbols = [
             {key: row.get(key, before.symbols[key]) for key in work.plan.symbols}
             for row, before in zip(values, found, strict=True)
@@ -113,10 +119,9 @@ class Updates:
         return statement, rows
 
     def _read(self, work: _KeyedWork, symbols: Mapping[str, Any]) -> StoredRow | None:
-        criteria = and_(*(column == symbols[key] for key, column in work.plan.symbols.items()))
-        keys = [key for key in work.plan.encrypted if key not in work.values[0]]
+        criteria = and_(*(work.plan.symbols[key] == value for key, value in symbols.items()))
         statement = select().select_from(work.plan.table).where(criteria)
-        rows = read_rows(work.connection, work.plan, statement, keys, work.options)
+        rows = read_rows(work.connection, work.plan, statement, work.kept, work.options)
         return rows[0] if rows else None
 
 
@@ -131,13 +136,18 @@ def _set_values(plan: TablePlan, given: Mapping[str, Any], row: Mapping[str, Any
 def _give_onupdate(
     connection: Connection, plan: TablePlan, rows: Sequence[Row], values: Sequence[Row]
 ) -> list[Column[Any]]:
-    """Give the encrypted columns their client-side `onupdate`, and return those that were given one."""
-    columns = {key: column.declaration.column for key, column in plan.encrypted.items() if key not in values[0]}
-    made = {key: column for key, column in columns.items() if has_client_onupdate(column)}
-    for key, column in made.items():
-        for row, given in zip(rows, values, strict=True):
-            row[key] = given[key] = evaluate(column.onupdate, DefaultContext(connection, given))
-    return list(made.values())
+    """Give columns their client-side `onupdate`, and return those that were given one.
+
+    None where nothing is sealed: then SQLAlchemy does it.
+    """
+    missing = [column for column in plan.onupdates if column.key not in values[0]]
+    if plan.bound.isdisjoint(values[0]) and not any(column.key in plan.bound for column in missing):
+        return []
+    for column in missing:
+        made = evaluated(column.onupdate, connection, values)
+        for row, given, value in zip(rows, values, made, strict=True):
+            row[column.key] = given[column.key] = value
+    return missing
 
 
 def _refuse_expressions(plan: TablePlan, values: Mapping[str, Any]) -> None:
@@ -175,8 +185,25 @@ def _without_encrypted(work: _KeyedWork, row: Mapping[str, Any]) -> Row:
     return {name: None if name in hidden else value for name, value in row.items()}
 
 
-def _encoded_with_stored(
-    plan: TablePlan, values: Sequence[Mapping[str, Any]], stored: Sequence[StoredRow]
-) -> dict[str, list[bytes | None]]:
-    kept = {key: [row.plaintexts[key] for row in stored] for key in plan.encrypted if key not in values[0]}
-    return kept | _encoded(plan, values)
+def _names_rows(plan: TablePlan, named: Sequence[str], rows: Sequence[Row]) -> bool:
+    """Whether the WHERE clause names each row by its symbols, or each of several by its primary key at least."""
+    if len(named) == len(plan.symbols):
+        return True
+    return len(rows) > 1 and bool(plan.key) and all(column.key in named for column in plan.key)
+
+
+def _refuse_chains(work: _KeyedWork) -> None:
+    """Refuse a row that a former parameter set gives its key: all are read before the first is written."""
+    taken: set[tuple[bytes, ...]] = set()
+    writers = work.plan.writers
+    for demanded, values in zip(work.symbols, work.values, strict=True):
+        before = tuple(writers[key](value) for key, value in demanded.items())
+        if before in taken:
+            msg = (
+                f"a parameter set of an UPDATE of {work.plan.table.fullname} gives a row the key by which a later one "
+                "finds it; run them one by one"
+            )
+            raise UnsupportedStatementError(msg)
+        after = tuple(writers[key](values.get(key, value)) for key, value in demanded.items())
+        if after != before:
+            taken.add(after)

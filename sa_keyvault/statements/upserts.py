@@ -1,6 +1,7 @@
 """Upserts: allowed where the row that is updated is the one that the new envelope is bound to."""
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Null, inspect
@@ -8,12 +9,14 @@ from sqlalchemy.sql.dml import Insert
 from sqlalchemy.sql.functions import FunctionElement
 
 from sa_keyvault.errors import UnsupportedStatementError
+from sa_keyvault.statements.own import schema_of
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.values import column_key
 
-__all__ = ["is_upsert", "require_bindable_upsert"]
+__all__ = ["is_upsert", "require_bindable_upsert", "require_one_spelling"]
 
 _NEW_ROW = ("excluded", "inserted", "new")
+_IGNORED = {"Mn", "Me", "Cf", "Cc"}  # marks and controls: general categories of Unicode, UAX #44 section 5.7.1
 
 
 def is_upsert(statement: Insert) -> bool:
@@ -21,17 +24,51 @@ def is_upsert(statement: Insert) -> bool:
     return any(_assignments(clause) for clause in _clauses(statement))
 
 
-def require_bindable_upsert(connection: Connection, statement: Insert, plan: TablePlan) -> None:
+def require_bindable_upsert(
+    connection: Connection, statement: Insert, plan: TablePlan, options: Mapping[str, Any]
+) -> None:
     """Refuse an upsert that would put an envelope into a row that it is not bound to.
 
     Raises:
         sa_keyvault.UnsupportedStatementError: With the remedy.
     """
     for clause in _clauses(statement):
-        _require_bindable(connection, statement, clause, plan)
+        _require_bindable(connection, statement, clause, plan, options)
 
 
-def _require_bindable(connection: Connection, statement: Insert, clause: Any, plan: TablePlan) -> None:
+def require_one_spelling(plan: TablePlan, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse two spellings of one key: the second row would update the first, which its values are not bound to.
+
+    How the database compares text is not asked: what any of its collations may take for the same is refused.
+
+    Args:
+        plan: The table.
+        rows: The symbols of the rows, those that are there already as they are stored.
+
+    Raises:
+        sa_keyvault.UnsupportedStatementError: Two rows differ in case, accents or trailing blanks of the key only.
+    """
+    spellings: dict[tuple[str, ...], tuple[bytes, ...]] = {}
+    for row in rows:
+        spelled = tuple(write(row[key]) for key, write in plan.writers.items())
+        folded = tuple(_folded(text.decode()) for text in spelled)
+        if spellings.setdefault(folded, spelled) != spelled:
+            msg = (
+                f"an upsert into {plan.table.fullname} spells a key that the database may take for one in two ways; "
+                "run a statement for each"
+            )
+            raise UnsupportedStatementError(msg)
+
+
+def _folded(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    letters = "".join(letter for letter in decomposed if unicodedata.category(letter) not in _IGNORED)
+    return letters.casefold().rstrip(" ")
+
+
+def _require_bindable(
+    connection: Connection, statement: Insert, clause: Any, plan: TablePlan, options: Mapping[str, Any]
+) -> None:
     assigned = {column_key(statement, plan.table, key): value for key, value in _assignments(clause)}
     if changed := sorted(assigned.keys() & plan.symbols.keys()):
         msg = f"an upsert must not change {changed[0]!r} of {plan.table.fullname}, which names the row"
@@ -59,7 +96,7 @@ def _require_bindable(connection: Connection, statement: Insert, clause: Any, pl
             "spell its key differently; use SELECT and UPDATE"
         )
         raise UnsupportedStatementError(msg)
-    if not _conflicts_on_key(connection, clause, plan):
+    if not _conflicts_on_key(connection, clause, plan, options):
         msg = (
             f"an upsert that sets encrypted columns of {plan.table.fullname} must have the primary key as its "
             "conflict target, and no other unique index may cause the conflict"
@@ -98,9 +135,9 @@ def _is_column(value: Any, key: str, tables: Iterable[str] = ()) -> bool:
     return not tables or str(getattr(table, "name", "")) in tables
 
 
-def _conflicts_on_key(connection: Connection, clause: Any, plan: TablePlan) -> bool:
+def _conflicts_on_key(connection: Connection, clause: Any, plan: TablePlan, options: Mapping[str, Any]) -> bool:
     if not hasattr(clause, "inferred_target_elements"):
-        return not _has_other_unique_index(connection, plan)
+        return not _has_other_unique_index(connection, plan, options)
     if getattr(clause, "constraint_target", None) is not None:
         return bool(clause.constraint_target == plan.table.primary_key.name)
     elements = clause.inferred_target_elements
@@ -109,9 +146,9 @@ def _conflicts_on_key(connection: Connection, clause: Any, plan: TablePlan) -> b
     return {str(getattr(element, "key", element)) for element in elements} == {column.key for column in plan.key}
 
 
-def _has_other_unique_index(connection: Connection, plan: TablePlan) -> bool:
+def _has_other_unique_index(connection: Connection, plan: TablePlan, options: Mapping[str, Any]) -> bool:
     """Ask the database, not the model: MariaDB names no conflict target, any unique index will do."""
     inspector = inspect(connection)
-    schema = connection.schema_for_object(plan.table)
+    schema = schema_of(plan.table, options)
     indexes = inspector.get_indexes(str(plan.table.name), schema=schema)
     return any(index["unique"] for index in indexes)

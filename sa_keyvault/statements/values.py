@@ -43,12 +43,22 @@ def column_key(statement: Insert | Update, table: Table, key: Any) -> str:
     if hasattr(key, "__clause_element__"):
         key = key.__clause_element__()
     if isinstance(key, ClauseElement):
-        return str(getattr(key, "key", key))
+        name = str(getattr(key, "key", key))
+        return f"{getattr(key, 'table', '')}.{name}" if _is_of_other_table(statement, table, key) else name
     entity = statement.table._annotations.get("parentmapper")
     if entity is not None and key in entity.column_attrs:
         return str(entity.column_attrs[key].columns[0].key)
     column = table.columns.get(key)
     return key if column is None else str(column.key)
+
+
+def _is_of_other_table(statement: Insert | Update, table: Table, column: Any) -> bool:
+    """Whether *column* belongs to another table that an UPDATE sets as well, which MariaDB does."""
+    if not isinstance(statement, Update) or hash(table.columns.get(column.key)) == hash(column):
+        return False
+    of = hash(getattr(column, "table", table))
+    sources = {hash(source) for criterion in statement._where_criteria for source in criterion._from_objects}
+    return of != hash(table) and of in sources
 
 
 def statement_values(statement: Insert | Update, table: Table) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from sa_keyvault.types.plaintext import (
     plaintext_reader,
     plaintext_writer,
     require_convertible,
-    stored_type,
     value_converter,
 )
 from sa_keyvault.types.values import SealedValue, bytes_reader
@@ -28,7 +27,6 @@ __all__ = [
     "plaintext_writer",
     "require_convertible",
     "storage_length",
-    "stored_type",
     "type_name",
     "value_codec",
     "value_converter",

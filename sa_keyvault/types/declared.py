@@ -9,6 +9,7 @@ from sqlalchemy import Column, LargeBinary, String, Table
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sa_keyvault.binding import Binding, Label
+from sa_keyvault.decorators import has_own_format
 from sa_keyvault.dialects import symbol_form, symbol_kind
 from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.types.inner import require_supported_inner
@@ -249,8 +250,15 @@ def _require_symbol(column: Column[Any], label: Label) -> None:
             f"has the type {column.type!r}, whose values databases round or reformat; "
             "bind to an integer, text, uuid, bytes, date or string enum column"
         )
+    elif has_own_format(column.type):
+        problem = (
+            f"has the type {column.type!r}, which sends values in a form of its own (bind_expression, "
+            "bind_processor); use a TypeDecorator with process_bind_param"
+        )
     elif column.nullable:
         problem = "may be NULL, and then the value would be read as None; declare it nullable=False"
+    elif column.server_onupdate is not None or _is_sql(column.onupdate):
+        problem = "has an onupdate of the database, which would change it unseen; remove it"
     elif column.computed is not None:
         problem = "is computed by the database, so it is not known when a row is sealed; bind to another column"
     else:

@@ -31,10 +31,11 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from sa_keyvault import codec
 from sa_keyvault.codec import Codec
+from sa_keyvault.decorators import bind_converter, decorator_of, result_converter, undecorated
 from sa_keyvault.envelope import max_envelope_size
 from sa_keyvault.errors import ConfigurationError
 
-__all__ = ["ValueCodec", "carried_type", "require_supported_inner", "storage_length", "type_name", "value_codec"]
+__all__ = ["ValueCodec", "require_supported_inner", "storage_length", "type_name", "value_codec"]
 
 _MAX_NAME_LENGTH = 255
 
@@ -50,14 +51,14 @@ class ValueCodec:
         name: What plaintexts are encoded as; types with one name have the same.
         encode: Value to plaintext; None stands for NULL.
         decode: Plaintext to value.
-        null: What NULL is loaded as.
+        null: Makes what NULL is loaded as.
         max_size: Size in bytes of the longest plaintext, or None where there is no bound.
     """
 
     name: str
     encode: Callable[[Any], bytes | None]
     decode: Callable[[bytes], Any]
-    null: Any
+    null: Callable[[], Any]
     max_size: int | None
 
 
@@ -89,8 +90,8 @@ def require_supported_inner(inner: TypeEngine[Any]) -> None:
         raise ConfigurationError(msg)
     if isinstance(inner, (Enum, JSON, Uuid)) or any(isinstance(inner, types) for types, _ in _PLAIN):
         return
-    if isinstance(inner, TypeDecorator):
-        require_supported_inner(inner.impl_instance)
+    if decorator := decorator_of(inner):
+        require_supported_inner(decorator.impl_instance)
         return
     msg = f"{inner!r} cannot be encrypted; use String, LargeBinary or JSON, or a TypeDecorator over one of them"
     raise ConfigurationError(msg)
@@ -100,8 +101,8 @@ def value_codec(inner: TypeEngine[Any], dialect: Dialect) -> ValueCodec:
     """Return the codec of a column whose inner type is *inner*."""
     if isinstance(inner, JSON):
         return _json(inner, dialect)
-    if isinstance(inner, TypeDecorator) and not isinstance(inner, Interval):
-        return _decorated(inner, dialect)
+    if decorator := decorator_of(inner):
+        return _decorated(decorator, dialect)
     plain = codec.checked(_codec(inner, dialect))
     # text and bytes have no error of their own to hide, and are the hot path
     decode = plain.decode if plain.name != "text" else codec.TEXT.decode
@@ -114,7 +115,7 @@ def value_codec(inner: TypeEngine[Any], dialect: Dialect) -> ValueCodec:
         return value.encode() if type(value) is str and value.isascii() else encode(value)
 
     chosen = encode_text if plain.name == codec.TEXT.name else encode
-    return ValueCodec(plain.name, chosen, decode, None, _max_size(inner, plain))
+    return ValueCodec(plain.name, chosen, decode, _nothing, _max_size(inner, plain))
 
 
 def _codec(inner: TypeEngine[Any], dialect: Dialect) -> Codec:
@@ -159,19 +160,26 @@ def _json(inner: JSON, dialect: Dialect) -> ValueCodec:
         is_null = isinstance(value, Null) or (value is None and inner.none_as_null)
         return None if is_null else plain.encode(value)
 
-    return ValueCodec(plain.name, encode_or_null, plain.decode, None, None)
+    return ValueCodec(plain.name, encode_or_null, plain.decode, _nothing, None)
+
+
+def _nothing() -> None:
+    """What NULL is loaded as, but where a decorator says otherwise."""
 
 
 def _decorated(inner: "TypeDecorator[Any]", dialect: Dialect) -> ValueCodec:
     carried = value_codec(inner.load_dialect_impl(dialect), dialect)
+    to_carried, from_carried = bind_converter(inner, dialect), result_converter(inner, dialect)
 
     def encode(value: Any) -> bytes | None:
-        return carried.encode(inner.process_bind_param(value, dialect))
+        return carried.encode(to_carried(value))
 
     def decode(plaintext: bytes) -> Any:
-        return inner.process_result_value(carried.decode(plaintext), dialect)
+        return from_carried(carried.decode(plaintext))
 
-    null = inner.process_result_value(carried.null, dialect)
+    def null() -> Any:
+        return from_carried(carried.null())
+
     return ValueCodec(carried.name, encode, decode, null, carried.max_size)
 
 
@@ -208,23 +216,16 @@ def storage_length(inner: TypeEngine[Any] | type[TypeEngine[Any]]) -> int | None
     return None if size is None else max_envelope_size(size)
 
 
-def carried_type(inner: TypeEngine[Any]) -> TypeEngine[Any]:
-    """Return the type that says how values are encoded: without the application's own type decorators."""
-    while isinstance(inner, TypeDecorator) and not isinstance(inner, Interval):
-        inner = inner.impl_instance
-    return inner
-
-
 def type_name(inner: TypeEngine[Any]) -> str:
     """Return the readable name of an inner type, as the key store remembers it."""
-    return repr(carried_type(inner))[:_MAX_NAME_LENGTH]
+    return repr(undecorated(inner))[:_MAX_NAME_LENGTH]
 
 
 def _inner_size(inner: TypeEngine[Any]) -> int | None:
     if isinstance(inner, JSON):
         return None
-    if isinstance(inner, TypeDecorator) and not isinstance(inner, Interval):
-        return _inner_size(inner.impl_instance)
+    if decorator := decorator_of(inner):
+        return _inner_size(decorator.impl_instance)
     if isinstance(inner, Enum):
         return codec.enumeration([str(name) for name in inner.enums]).max_size
     if isinstance(inner, Uuid):

@@ -33,8 +33,8 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from sa_keyvault.decorators import bind_converter, decorator_of, result_converter, undecorated
 from sa_keyvault.errors import ConfigurationError, MalformedEnvelopeError
-from sa_keyvault.types.inner import carried_type
 
 __all__ = [
     "is_binary",
@@ -42,7 +42,6 @@ __all__ = [
     "plaintext_writer",
     "require_convertible",
     "require_readable_plaintext",
-    "stored_type",
     "value_converter",
 ]
 
@@ -56,7 +55,7 @@ _FALSE = ("0", "f", "false")
 
 def is_binary(type_: TypeEngine[Any], dialect: Dialect) -> bool:
     """Whether values of *type_* are stored as bytes by themselves."""
-    return isinstance(stored_type(type_, dialect), _BINARY)
+    return isinstance(undecorated(type_, dialect), _BINARY)
 
 
 def require_readable_plaintext(inner: TypeEngine[Any]) -> None:
@@ -65,7 +64,7 @@ def require_readable_plaintext(inner: TypeEngine[Any]) -> None:
     Raises:
         sa_keyvault.ConfigurationError: `accept_plaintext_until` cannot be honoured.
     """
-    if isinstance(carried_type(inner), (Float, Numeric, Interval, INTERVAL)):
+    if isinstance(undecorated(inner), (Float, Numeric, Interval, INTERVAL)):
         msg = (
             f"accept_plaintext_until does not work with {inner!r}, whose values databases round when they become text; "
             "encrypt the column while nobody writes to it"
@@ -79,7 +78,7 @@ def require_convertible(type_: TypeEngine[Any], dialect: Dialect) -> None:
     Raises:
         sa_keyvault.ConfigurationError: Values of it can be neither encrypted in place nor decrypted out.
     """
-    stored = stored_type(type_, dialect)
+    stored = undecorated(type_, dialect)
     known = (String, Enum, JSON, Uuid, Boolean, Float, Numeric, Integer, DateTime, Date, Time, *_BINARY)
     if isinstance(stored, known) and not isinstance(stored, (Interval, INTERVAL)):
         return
@@ -155,7 +154,7 @@ def value_converter(before: TypeEngine[Any], after: TypeEngine[Any], dialect: Di
 
 def _is_raw_uuid(type_: TypeEngine[Any], dialect: Dialect) -> bool:
     """Whether the database makes sixteen bytes of a UUID, not its text, and takes no other: MariaDB."""
-    stored = stored_type(type_, dialect)
+    stored = undecorated(type_, dialect)
     is_native = isinstance(stored, Uuid) and stored.native_uuid and dialect.supports_native_uuid
     return is_native and dialect.name in ("mysql", "mariadb")
 
@@ -170,7 +169,7 @@ def _native_writer(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], 
     native = type_.dialect_impl(dialect).bind_processor(dialect)
     if native is None:
         return lambda value: value
-    if not isinstance(stored_type(type_, dialect), JSON):
+    if not isinstance(undecorated(type_, dialect), JSON):
         return native
 
     def write(value: Any) -> Any:
@@ -192,17 +191,10 @@ def _number(text: str) -> Any:
     return text
 
 
-def stored_type(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
-    """Return what a type decorator, or one over another, is stored as."""
-    while isinstance(type_, TypeDecorator) and not isinstance(type_, Interval):
-        type_ = type_.load_dialect_impl(dialect)
-    return type_
-
-
 def _parser(type_: TypeEngine[Any], dialect: Dialect) -> Callable[[str], Any]:
-    if isinstance(type_, TypeDecorator) and not isinstance(type_, Interval):
-        decorator, inner = type_, _parser(type_.load_dialect_impl(dialect), dialect)
-        return lambda text: decorator.process_result_value(inner(text), dialect)
+    if decorator := decorator_of(type_):
+        convert, inner = result_converter(decorator, dialect), _parser(decorator.load_dialect_impl(dialect), dialect)
+        return lambda text: convert(inner(text))
     return next((make(type_, dialect) for known, make in _PARSERS if isinstance(type_, known)), str)
 
 
@@ -250,12 +242,13 @@ def _bound(
     type_: TypeEngine[Any], dialect: Dialect, make: Callable[[TypeEngine[Any], Dialect], Callable[[Any], Any]]
 ) -> Callable[[Any], Any]:
     """Return what decorators make of a value, and then the function of the type that is stored."""
-    if not isinstance(type_, TypeDecorator) or isinstance(type_, Interval):
+    decorator = decorator_of(type_)
+    if decorator is None:
         return make(type_, dialect)
-    decorator, inner = type_, _bound(type_.load_dialect_impl(dialect), dialect, make)
+    convert, inner = bind_converter(decorator, dialect), _bound(decorator.load_dialect_impl(dialect), dialect, make)
 
     def write(value: Any) -> Any:
-        bound = decorator.process_bind_param(value, dialect)
+        bound = convert(value)
         return None if bound is None else inner(bound)
 
     return write

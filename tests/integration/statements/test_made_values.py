@@ -93,6 +93,75 @@ def test_each_object_makes_its_own_value(engine: Engine, ring: KeyRing, metadata
     assert (sorted(carried), carried) == ([f"{A}{number}" for number in range(3)], stored)
 
 
+def seen(context: Any) -> str:
+    """Return what a context-sensitive default sees of an encrypted value."""
+    return f"{context.dialect.name} {context.get_current_parameters()['text']}"
+
+
+@pytest.fixture
+def hashed(engine: Engine, ring: KeyRing, metadata: MetaData) -> Table:
+    """A table with a plain column whose value is made of an encrypted one."""
+    table = Table(
+        "hashed",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("name", String(40)),
+        Column("hash", String(100), default=seen, onupdate=seen),
+        Column("text", Encrypted(String(100))),
+    )
+    ring.initialize(engine, metadata)
+    metadata.create_all(engine)
+    return table
+
+
+def test_default_of_a_plain_column_sees_the_value(engine: Engine, hashed: Table) -> None:
+    """A context-sensitive default or `onupdate` is given the value, not its envelope, in every form of writing."""
+    name = engine.dialect.name
+    with engine.begin() as connection:
+        connection.execute(insert(hashed), [{"text": A}, {"text": B}])
+        connection.execute(insert(hashed), {"id": 11, "text": A})
+        connection.execute(insert(hashed), [{"id": 12, "text": A}, {"id": 13, "text": B}])
+        connection.execute(insert(hashed).values([{"id": 14, "text": A}, {"id": 15, "text": B}]))
+        texts = select(hashed.c.hash).order_by(hashed.c.id)
+        assert list(connection.execute(texts).scalars()) == [f"{name} {text}" for text in (A, B, A, A, B, A, B)]
+        connection.execute(update(hashed).where(hashed.c.id == 11).values(text=B))
+        connection.execute(update(hashed).where(hashed.c.id.in_([12, 14])).values(text=B))
+        assert set(connection.execute(texts.where(hashed.c.id.in_([11, 12, 14]))).scalars()) == {f"{name} {B}"}
+
+
+def test_flush_gives_objects_the_plain_default(engine: Engine, hashed: Table) -> None:
+    """After a flush each object carries what was made of its own value."""
+    hashed_class = map_class(hashed)
+    with Session(engine) as session:
+        made = [hashed_class(text=text) for text in (A, B)]
+        session.add_all(made)
+        session.flush()
+        assert [one.hash for one in made] == [f"{engine.dialect.name} {text}" for text in (A, B)]
+        made[0].text = B
+        session.flush()
+        assert made[0].hash == f"{engine.dialect.name} {B}"
+
+
+def test_symbol_with_onupdate(engine: Engine, ring: KeyRing, metadata: MetaData) -> None:
+    """A symbol that changes with every UPDATE takes the encrypted values of its row along."""
+    versions = itertools.count(2)
+    table = Table(
+        "versions",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("name", String(40)),
+        Column("version", Integer, nullable=False, default=1, onupdate=lambda: next(versions)),
+        Column("text", Encrypted(String(100), bind_to=("version",))),
+    )
+    ring.initialize(engine, metadata)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(table), {"id": 1, "text": A})
+        connection.execute(update(table).where(table.c.id == 1).values(name="x"))
+        connection.execute(update(table).where(table.c.name == "x").values(name="y"))
+        assert connection.execute(select(table.c.version, table.c.text)).one() == (3, A)
+
+
 def test_sealing_makes_no_value_of_another_column(engine: Engine, ring: KeyRing, metadata: MetaData) -> None:
     """The statements by which a key is taken or a row is sealed run no `onupdate`: only the user's own UPDATE does."""
     calls = itertools.count(1)

@@ -1,0 +1,23 @@
+"""How the library runs statements of its own on the application's tables: unseen by the hooks, in the same schemas."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Table
+
+from sa_keyvault import store
+
+__all__ = ["internal", "schema_of"]
+
+
+def internal(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the execution options of a statement of the library's own, beside one that has *options*."""
+    translate = options.get("schema_translate_map")
+    return {store.INTERNAL: True, "stream_results": False, "yield_per": None, "schema_translate_map": translate}
+
+
+def schema_of(table: Table, options: Mapping[str, Any]) -> str | None:
+    """Return the schema that a statement with *options* finds *table* in; the connection's are among them."""
+    translate = options.get("schema_translate_map") or {}
+    schema: str | None = translate.get(table.schema, table.schema)
+    return schema
