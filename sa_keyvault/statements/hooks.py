@@ -66,23 +66,22 @@ class StatementHooks:
         is_dml = getattr(statement, "is_dml", False)
         if not (is_dml or getattr(statement, "is_select", False)) or store.INTERNAL in options:
             return statement, multiparams, params
-        self._ring.before_statement(connection)
-        written = _written(statement) if is_dml else None
-        plan = None if written is None else self._plans.of(_target(written))
-        if written is None or plan is None:
-            return statement, multiparams, params
-        given = multiparams or ([params] if params else [])
-        self._writers.add(connection)
-        self._made.forget(connection)
         try:
+            self._ring.before_statement(connection)
+            written = _written(statement) if is_dml else None
+            plan = None if written is None else self._plans.of(_target(written))
+            if written is None or plan is None:
+                return statement, multiparams, params
+            self._writers.add(connection)
+            self._made.forget(connection)
+            given = multiparams or ([params] if params else [])
             changed, rows = self._prepare(connection, written, plan, given, options)
+            statement = _in_place_of(statement, changed)
+            return (statement, rows, {}) if len(rows) > 1 else (statement, [], rows[0] if rows else {})
         except KeyVaultError as error:
             # the frames that it passed, and this one, would keep the plaintext parameters in its traceback
             refusal = error.with_traceback(None)
-            del multiparams, params, given
-        else:
-            statement = _in_place_of(statement, changed)
-            return (statement, rows, {}) if len(rows) > 1 else (statement, [], rows[0] if rows else {})
+        multiparams, params, given = (), {}, ()
         raise refusal
 
     def _prepare(

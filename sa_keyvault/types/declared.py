@@ -257,10 +257,10 @@ def _require_symbol(column: Column[Any], label: Label) -> None:
         )
     elif column.nullable:
         problem = "may be NULL, and then the value would be read as None; declare it nullable=False"
-    elif column.server_onupdate is not None or _is_sql(column.onupdate):
-        problem = "has an onupdate of the database, which would change it unseen; remove it"
     elif column.computed is not None:
         problem = "is computed by the database, so it is not known when a row is sealed; bind to another column"
+    elif column.server_onupdate is not None or _is_sql(column.onupdate):
+        problem = "has an onupdate of the database, which would change it unseen; remove it"
     else:
         problem = _foreign_key_problem(column)
     if problem is not None:

@@ -364,6 +364,31 @@ def test_upsert(engine: Engine, users: Table) -> None:
     assert emails(engine, users) == [B, A, None, C, None]
 
 
+def test_upsert_with_two_spellings(engine: Engine, ring: KeyRing) -> None:
+    """Two spellings of one key in one upsert are refused: the second would update the row of the first (A-55)."""
+    table = Table(
+        "spelled", MetaData(), Column("id", String(20), primary_key=True), Column("email", Encrypted(String(90)))
+    )
+    create(table, engine, ring)
+    statement = upsert(engine, table, to=lambda new: new.email)
+    for one, other in (("abc", "ABC"), ("Ä", "a\u0308"), ("abc", "abc "), ("straße", "STRASSE")):
+        rows: Any = [{"id": one, "email": A}, {"id": other, "email": B}]
+        assert "in two ways" in refused(engine, table, statement, rows)
+    with engine.begin() as connection:
+        rows = [{"id": "abc", "email": A}, {"id": "abd", "email": B}, {"id": "abc", "email": C}]
+        connection.execute(statement, rows)
+    assert emails(engine, table) == [C, B]
+
+
+def test_keys_given_and_left_to_the_database(engine: Engine, users: Table) -> None:
+    """Rows that give a key and rows that leave it to the database do not meet in one statement on SQLite."""
+    if engine.dialect.name != "sqlite":
+        pytest.skip("elsewhere a key that is NULL is none that the database makes")
+    with engine.begin() as connection:
+        connection.execute(insert(users), [{"id": None, "email": A}, {"id": 1, "email": B}, {"id": None, "email": C}])
+    assert emails(engine, users) == [B, A, C]
+
+
 def test_upsert_with_a_value_is_refused(engine: Engine, users: Table) -> None:
     """An upsert that sets an encrypted column to a value of its own is refused."""
     assert "excluded" in refused(engine, users, upsert(engine, users, to=lambda _: A), {"id": 1, "email": B})

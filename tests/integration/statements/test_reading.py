@@ -415,6 +415,28 @@ def test_schema_translate_map(engine: Engine, ring: KeyRing) -> None:
         assert list(connection.execute(select(table.c.name)).scalars()) == [marked("z")] * 2
 
 
+@pytest.mark.parametrize("name", ["sqlite", "postgresql"])
+def test_schema_translate_map_of_a_statement(engine: Engine, ring: KeyRing, name: str) -> None:
+    """A schema that only the statement translates to is where keys are taken, rows are locked and values are read."""
+    if engine.dialect.name != name:
+        pytest.skip(f"tried on {name} here")
+    metadata = MetaData()
+    table = Table("person", metadata, *(column._copy() for column in Company.__table__.columns))
+    ring.initialize(engine, metadata)
+    options: Any = {"execution_options": {"schema_translate_map": {None: "tenant"}}}
+    with engine.connect() as connection:
+        if name == "sqlite":
+            connection.execute(text("ATTACH ':memory:' AS tenant"))
+        else:
+            connection.execute(text("CREATE SCHEMA tenant"))
+        translated = connection.execution_options(schema_translate_map={None: "tenant"})
+        metadata.create_all(translated)
+        connection.execution_options(schema_translate_map=None)
+        connection.execute(insert(table), [{"name": marked("x")}, {"name": marked("y")}], **options)
+        connection.execute(table.update().where(table.c.name.is_not(None)).values(name=marked("z")), **options)
+        assert list(connection.execute(select(table.c.name), **options).scalars()) == [marked("z")] * 2
+
+
 def test_statement_cache_is_used(session: Session) -> None:
     """The same statement is compiled once, and settings of a type are part of its key (T1, T2)."""
     names = [Encrypted(String(5), area=area)._static_cache_key for area in ("one", "two")]

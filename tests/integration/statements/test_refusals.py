@@ -11,6 +11,7 @@ from sqlalchemy import (
     Computed,
     DateTime,
     Engine,
+    FetchedValue,
     Float,
     ForeignKey,
     Integer,
@@ -22,12 +23,14 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     select,
     text,
     update,
 )
 from sqlalchemy.dialects import mysql, oracle
 from sqlalchemy.orm import Session, configure_mappers, registry
+from sqlalchemy.types import TypeDecorator
 from support.leaks import marked
 
 from sa_keyvault import (
@@ -87,6 +90,80 @@ def test_keys_that_cannot_be_symbols(columns: list[Any], problem: str) -> None:
     table = Table("refused", metadata, *fixed, Column("email", Encrypted(String)))
     with pytest.raises(ConfigurationError, match=problem):
         map_table(table)
+
+
+class Prefixed(TypeDecorator[str]):
+    """A key that is stored in SQL of its own."""
+
+    impl = String(20)
+    cache_ok = True
+
+    def bind_expression(self, bindparam: Any) -> Any:
+        """Store with a prefix."""
+        return literal("p-") + bindparam
+
+
+class Reversed(String):
+    """A key that is stored in a form of its own."""
+
+    def bind_processor(self, dialect: Any) -> Any:
+        """Store it reversed."""
+        return lambda value: value[::-1]
+
+
+class Wrapped(TypeDecorator[str]):
+    """A key that is stored in a form of the type within."""
+
+    impl = Reversed(20)
+    cache_ok = True
+
+
+@pytest.mark.parametrize("type_", [Prefixed(), Reversed(20), Wrapped()])
+def test_keys_with_a_form_of_their_own(type_: Any) -> None:
+    """A key whose type sends values in a form that only it knows cannot name a row, and is refused (R-17)."""
+    table = declared(Column("id", type_, primary_key=True), Column("email", Encrypted(String)))
+    with pytest.raises(ConfigurationError, match="in a form of its own"):
+        map_table(table)
+
+
+@pytest.mark.parametrize("options", [{"onupdate": func.now()}, {"server_onupdate": FetchedValue()}])
+def test_symbol_that_the_database_updates(options: dict[str, Any]) -> None:
+    """A symbol that the database changes at every UPDATE is refused."""
+    stamp = Column("stamp", String(40), nullable=False, **options)
+    table = declared(Column("id", Integer, **KEY), stamp, Column("email", Encrypted(String, bind_to=("stamp",))))
+    with pytest.raises(ConfigurationError, match="change it unseen"):
+        map_table(table)
+
+
+def test_column_that_becomes_encrypted(engine: Engine, ring: KeyRing) -> None:
+    """A column in whose place an encrypted one comes after a statement on its table was run is refused (R-35)."""
+    metadata = MetaData()
+    columns = [Column("id", Integer, primary_key=True), Column("email", String(200))]
+    table = Table("late", metadata, *columns)
+    ring.initialize(engine, metadata)
+    table.create(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(table), {"id": 1, "email": "plain"})
+        Table("late", metadata, Column("email", Encrypted(String(50))), extend_existing=True)
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="was plain when a statement"):
+                connection.execute(insert(table), {"id": 2, "email": A})
+
+
+def test_column_that_comes_later(engine: Engine, ring: KeyRing) -> None:
+    """An encrypted column that is added after a statement on its table was run is sealed like any other."""
+    metadata = MetaData()
+    table = Table("late", metadata, Column("id", Integer, primary_key=True), Column("name", String(20)))
+    ring.initialize(engine, metadata)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE late (id INTEGER PRIMARY KEY, name VARCHAR(20))"))
+        connection.execute(insert(table), {"id": 1, "name": "x"})
+        email = Column("email", Encrypted(String(50)))
+        table.append_column(email)
+        kind = email.type.load_dialect_impl(engine.dialect).compile(engine.dialect)
+        connection.execute(text(f"ALTER TABLE late ADD COLUMN email {kind}"))
+        connection.execute(insert(table), {"id": 2, "name": "x", "email": A})
+        assert list(connection.execute(select(email).order_by(table.c.id)).scalars()) == [None, A]
 
 
 @pytest.mark.parametrize(

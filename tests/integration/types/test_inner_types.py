@@ -71,6 +71,28 @@ class Upper(TypeDecorator[str]):
         return None if value is None else value.upper()
 
 
+class Lower(TypeDecorator[str]):
+    """A decorated type with one direction only: what is loaded is what was stored."""
+
+    impl = String(40)
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        """Store in lower case."""
+        return None if value is None else value.lower()
+
+
+class OrEmpty(TypeDecorator[dict[str, Any]]):
+    """A decorated type with the other direction only: NULL is loaded as a value, a new one each time."""
+
+    impl = String(40)
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Any) -> dict[str, Any]:
+        """Load as a dictionary."""
+        return {} if value is None else {"stored": value}
+
+
 VALUES: list[tuple[Any, list[Any]]] = [
     (String(200), ["", marked("text"), "ünïcödé 🔑", "a\x00b", " blanks  ", "x" * 200]),
     (Text(), ["", "long " * 50_000]),
@@ -99,6 +121,7 @@ VALUES: list[tuple[Any, list[Any]]] = [
     (JSON(), [{}, [], {"a": [1, None, "ü"]}, "text", 0, False, 1.5]),
     (postgresql.JSONB(), [{"a": 1}]),
     (Upper(), ["", "SHOUT"]),
+    (Lower(), ["", "quiet"]),
 ]
 
 
@@ -125,6 +148,15 @@ def test_values_come_back(engine: Engine, ring: KeyRing, inner: Any, values: lis
         found = list(connection.execute(select(table.c.value).order_by(table.c.id)).scalars())
     assert found == [*values, None]
     assert [type(value) for value in found[:-1]] == [type(value) for value in values]
+
+
+def test_decorator_without_the_way_in(engine: Engine, ring: KeyRing) -> None:
+    """A decorator that only says how values are loaded says so of NULL as well, each time anew."""
+    table = table_of(OrEmpty(), ring, engine)
+    with engine.begin() as connection:
+        connection.execute(insert(table), [{"value": "x"}, {"value": None}, {"value": None}])
+        found = list(connection.execute(select(table.c.value).order_by(table.c.id)).scalars())
+    assert (found, found[1] is found[2]) == ([{"stored": "x"}, {}, {}], False)
 
 
 def test_time_zones_are_kept(engine: Engine, ring: KeyRing) -> None:
