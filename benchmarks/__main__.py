@@ -32,9 +32,7 @@ _console = Console(stderr=True)
 def main() -> None:
     options = _options()
     if not options.draw:
-        # each part at once: what was measured is not lost where a long run is stopped
-        for run in _runs(FULL if options.full else QUICK, options.only or ""):
-            results.write(options.to, results.merged(options.to, run))
+        _measure(FULL if options.full else QUICK, options.only or "", options.to)
     runs = results.read_all(options.to)
     if not runs:
         msg = f"nothing was measured into {options.to} yet; run `python -m benchmarks`"
@@ -43,6 +41,17 @@ def main() -> None:
         write_page(runs)
     draw_all(runs[0], options.to)
     print("\n".join(markdown(runs)))
+
+
+def _measure(scale: Scale, only: str, folder: Path) -> None:
+    measured: results.Run | None = None
+    for run in _runs(scale, only):
+        # each part at once: what was measured is not lost where a long run is stopped
+        results.write(folder, results.merged(results.last(folder, run.line), run))
+        measured = results.merged(measured, run)
+    if measured is not None and not only:
+        # nothing of an earlier run stays beside the versions and the machine of this one
+        results.write(folder, measured)
 
 
 def _options() -> argparse.Namespace:

@@ -16,7 +16,7 @@ from cryptography.hazmat.backends.openssl import backend
 from benchmarks.figures import Figure, Goal, Scale
 from benchmarks.measure import Spread
 
-__all__ = ["FOLDER", "Run", "describe", "merged", "read_all", "write"]
+__all__ = ["FOLDER", "Run", "describe", "last", "merged", "read_all", "write"]
 
 FOLDER = Path(__file__).parents[1] / "docs" / "_static" / "benchmarks"
 
@@ -68,18 +68,26 @@ def write(folder: Path, run: Run) -> None:
     path.write_text(json.dumps(_rounded(asdict(run)), indent=1) + "\n", encoding="utf-8")
 
 
-def merged(folder: Path, run: Run) -> Run:
-    """Return the last run of the same line of SQLAlchemy with what *run* has measured again in place of its own."""
-    (before,) = [one for one in read_all(folder) if one.line == run.line] or [run]
+def merged(before: Run | None, run: Run) -> Run:
+    """Return *before*, a run on the same line of SQLAlchemy, with what *run* has measured in place of its own."""
+    if before is None:
+        return run
     places = {(one.section, one.database) for one in run.figures}
     sections = {one.section for one in run.goals}
     return replace(
         run,
-        scale=run.scale if before.scale == run.scale else f"{before.scale}, in parts {run.scale}",
+        scale=before.scale
+        if run.scale in before.scale.split(", in parts ")
+        else f"{before.scale}, in parts {run.scale}",
         versions={**before.versions, **run.versions},
         figures=[*(one for one in before.figures if (one.section, one.database) not in places), *run.figures],
         goals=[*(one for one in before.goals if one.section not in sections), *run.goals],
     )
+
+
+def last(folder: Path, line: str) -> Run | None:
+    """Return the last run of a line of SQLAlchemy."""
+    return next((run for run in read_all(folder) if run.line == line), None)
 
 
 def read_all(folder: Path) -> list[Run]:

@@ -108,8 +108,7 @@ def _require_formerly(formerly: Formerly | None) -> None:
     if not (label is None or (isinstance(label, str) and label) or is_path):
         msg = f"formerly: {label!r} must be the former context, or (schema, table, column), or None"
         raise ConfigurationError(msg)
-    names: object = symbols
-    if isinstance(names, str) or not all(isinstance(symbol, (str, tuple)) for symbol in symbols):
+    if not isinstance(symbols, tuple) or not all(isinstance(symbol, (str, tuple)) for symbol in symbols):
         msg = f"formerly: {symbols!r} must be a tuple of column names, or of (name, type)"
         raise ConfigurationError(msg)
 
