@@ -17,6 +17,7 @@ from sqlalchemy.sql.selectable import SelectBase
 
 from sa_keyvault.errors import UnsupportedOperatorError, UnsupportedStatementError
 from sa_keyvault.statements.plans import Plans
+from sa_keyvault.statements.values import expressions
 from sa_keyvault.types import Encrypted, find_symbols
 
 __all__ = ["PASSED", "require_sendable"]
@@ -32,8 +33,8 @@ def require_sendable(compiled: Any, plans: Plans) -> None:
     Raises:
         sa_keyvault.UnsupportedOperatorError: A value is compared with an encrypted column, from its left; or the
             column is a criterion by itself.
-        sa_keyvault.UnsupportedStatementError: A CTE writes encrypted columns, or a union mixes labels, or has other
-            columns before encrypted ones.
+        sa_keyvault.UnsupportedStatementError: A CTE writes encrypted columns; a union mixes labels, or has other
+            columns before encrypted ones; a plain column is set to an encrypted one.
     """
     for cte in getattr(compiled, "ctes", None) or ():
         _refuse_writing_cte(cte, plans)
@@ -45,6 +46,8 @@ def require_sendable(compiled: Any, plans: Plans) -> None:
             _refuse_comparison(one, other)
         for criterion in _criteria(element):
             _refuse_criterion(criterion)
+        if isinstance(element, (Insert, Update)):
+            _refuse_ciphertext(element)
     setattr(compiled, PASSED, True)
 
 
@@ -124,6 +127,17 @@ def _refuse_criterion(criterion: Any) -> None:
             "select the rows by other columns and compare in Python"
         )
         raise UnsupportedOperatorError(msg)
+
+
+def _refuse_ciphertext(statement: Insert | Update) -> None:
+    for key, value in expressions(statement).items():
+        column = statement.table.c.get(key) if isinstance(key, str) else key
+        if _is_encrypted(value) and not isinstance(getattr(column, "type", None), Encrypted):
+            msg = (
+                f"{column} cannot be set to {value}, which is encrypted: the database has no key; "
+                "load the rows and set the value"
+            )
+            raise UnsupportedStatementError(msg)
 
 
 def _require_one_label(statement: CompoundSelect[Any]) -> None:

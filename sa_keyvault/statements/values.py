@@ -17,6 +17,7 @@ __all__ = [
     "Missing",
     "bound_value",
     "column_key",
+    "expressions",
     "has_expression",
     "is_expression",
     "is_null",
@@ -63,10 +64,11 @@ def _is_of_other_table(statement: Insert | Update, table: Table, column: Any) ->
 
 def statement_values(statement: Insert | Update, table: Table) -> dict[str, Any]:
     """Return what `.values()` or `.ordered_values()` was given, by column key: bind parameters and expressions."""
-    return {column_key(statement, table, key): value for key, value in _given(statement).items()}
+    return {column_key(statement, table, key): value for key, value in expressions(statement).items()}
 
 
-def _given(statement: Insert | Update) -> dict[Any, Any]:
+def expressions(statement: Insert | Update) -> dict[Any, Any]:
+    """Return what `.values()` or `.ordered_values()` was given, by what was given as key."""
     # SQLAlchemy 2.0 keeps ordered values apart
     return dict(getattr(statement, "_ordered_values", None) or statement._values or {})
 
@@ -76,7 +78,7 @@ def with_column_types(statement: _Dml, plan: TablePlan) -> _Dml:
 
     A literal and a lambda's variable have the type of their Python value; it would not let an envelope through.
     """
-    values = _given(statement)
+    values = expressions(statement)
     if not values:
         return statement
     retyped = {

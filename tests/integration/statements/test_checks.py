@@ -152,3 +152,13 @@ def test_union_of_labelled_columns(engine: Engine) -> None:
         )
         with pytest.raises(UnsupportedStatementError, match="not under one label"):
             connection.execute(union_all(one, other))
+
+
+def test_plain_column_set_to_an_encrypted_one(engine: Engine) -> None:
+    """A plain column is not set to an encrypted one: it would hold ciphertext that nothing opens."""
+    source = people.alias()
+    stored = select(source.c.name).where(source.c.id == people.c.id).scalar_subquery()
+    with engine.connect() as connection:
+        for value in (people.c.name, func.coalesce(people.c.name, people.c.name), stored):
+            with pytest.raises(UnsupportedStatementError, match="city cannot be set to"):
+                connection.execute(update(people).values(city=value))
