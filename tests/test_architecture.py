@@ -1,6 +1,7 @@
 """Imports go downward or to the left only, as DESIGN section 8 draws it; and the checker of that is awake."""
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -112,6 +113,18 @@ _SUBPACKAGES = sorted({_part(module) for module in _IMPORTS if module.count(".")
 def test_every_module_has_a_place() -> None:
     """The floors have the parts of the package, no more and no less."""
     assert _PLACES.keys() == {_part(module) for module in _IMPORTS} - {""}
+
+
+def test_documentation_draws_the_floors() -> None:
+    """The page on the architecture draws the floors as they are, and says why each part exists."""
+    page = _PACKAGE.parent / "docs" / "explanation" / "architecture.md"
+    if not page.exists():
+        pytest.skip("the documentation is not there")
+    text = page.read_text("utf-8")
+    drawn = re.findall(r"^floor \d.* {2,}(\w+(?: -> \w+)*)$", text, re.MULTILINE)
+    floors = [tuple(line.split(" -> ")) for line in reversed(drawn)]
+    described = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert (floors, described) == (list(_FLOORS), [name for floor in _FLOORS for name in floor])
 
 
 def test_no_import_goes_up() -> None:
