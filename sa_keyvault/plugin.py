@@ -9,43 +9,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Connection, CreateEnginePlugin, Engine, MetaData, inspect, select, type_coerce
-from sqlalchemy.types import NullType
+from sqlalchemy import Connection, CreateEnginePlugin, Engine, MetaData
 from sqlalchemy.util.concurrency import in_greenlet
 
 from sa_keyvault import store
+from sa_keyvault.columns import declarations_of, declared, warn_of_plaintext
 from sa_keyvault.dialects import attach_ring, require_supported, ring_of
 from sa_keyvault.door import Door
-from sa_keyvault.envelope import FORMAT
 from sa_keyvault.errors import (
     CertificateExpiryWarning,
     ConfigurationError,
     KeyVaultError,
     LegacyAlgorithmWarning,
-    PlaintextAcceptedWarning,
     PlaintextLogWarning,
 )
 from sa_keyvault.installation import EXPIRY_WARNING_DAYS, InstallationKey
 from sa_keyvault.keyring import (
-    DeclaredColumn,
     Identity,
     Policy,
-    PrivateConnection,
     Ring,
     Settings,
     certificate_days,
     default_actor,
     drop_state,
     initialize,
-    is_in_memory,
     load_keys,
     prepare,
+    private_connection,
 )
 from sa_keyvault.statements import StatementHooks
 from sa_keyvault.statements.mappers import listen_to_mappers
 from sa_keyvault.statements.plans import listen_to_columns
 from sa_keyvault.suites import Fips, Provisioning
-from sa_keyvault.types import Declaration, encrypted_columns, type_name
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -57,7 +52,6 @@ _T = TypeVar("_T")
 
 _NOT_INITIALIZED = "this key ring is not initialized; call ring.initialize(engine, metadata) at start-up"
 _UPDATE_LIMIT = 10_000
-_SAMPLE = 100  # values; a column that is being encrypted in place has both kinds
 
 # mappers are configured, and tables changed, whenever the application likes: the library listens from its import on
 listen_to_mappers()
@@ -176,8 +170,8 @@ class KeyRing(Ring):
         if ring_of(engine.dialect) is not self:
             msg = f"{engine!r} has another key ring; initialize that one"
             raise ConfigurationError(msg)
-        declarations = list(_declarations(metadata))
-        columns = [_declared(declaration) for declaration in declarations]
+        declarations = list(declarations_of(metadata))
+        columns = [declared(declaration) for declaration in declarations]
         lost = self._usage.lost()
 
         def work(connection: Connection) -> Any:
@@ -186,7 +180,7 @@ class KeyRing(Ring):
             trusted = self.settings.trusted
             return keys, certificate_days(connection, self.identity.key, trusted) if trusted else None
 
-        private = _private_connection(sync_bind)
+        private = private_connection(sync_bind)
         if private is None:
             with _connection(sync_bind) as connection:
                 keys, days = work(connection)
@@ -199,7 +193,7 @@ class KeyRing(Ring):
         self._usage.wrote(lost)
         self._start(keys)
         self._warn_of_legacy(keys.weaknesses())
-        _warn_of_plaintext(declarations)
+        warn_of_plaintext(declarations)
         if days is not None and days <= EXPIRY_WARNING_DAYS:
             msg = (
                 f"the certificate of installation key {self.installation_key.fingerprint}, or one that it depends on, "
@@ -237,7 +231,7 @@ class KeyRing(Ring):
             sa_keyvault.KeyRecordError: A key's record was changed outside the library.
         """
         self.attach(engine)
-        private = _private_connection(engine)
+        private = private_connection(engine)
         if private is None:
             with _connection(engine) as connection:
                 keys = load_keys(connection, self.identity)
@@ -332,20 +326,6 @@ class KeyVaultPlugin(CreateEnginePlugin):
         self._ring.attach(engine)
 
 
-def _warn_of_plaintext(declarations: Iterable[Declaration]) -> None:
-    open_columns = [
-        f"{declaration.column} (until {declaration.type_.accept_plaintext_until})"
-        for declaration in declarations
-        if declaration.type_.accept_plaintext_until is not None
-    ]
-    if open_columns:
-        msg = (
-            f"values that are not encrypted are read in {', '.join(open_columns)}, and nothing shows who wrote them; "
-            "encrypt the rest (`sa-keyvault reencrypt`), then take accept_plaintext_until away"
-        )
-        warnings.warn(msg, PlaintextAcceptedWarning, stacklevel=3)
-
-
 def _read_bundle(path: Path) -> bytes:
     try:
         data = path.read_bytes()
@@ -367,15 +347,6 @@ def _has_ring(engine: Engine) -> bool:
     return True
 
 
-def _private_connection(bind: Engine | Connection) -> PrivateConnection | None:
-    """Return the library's own way to the database, or None where there is but one way: SQLite in memory."""
-    if bind.dialect.name != "sqlite":
-        return PrivateConnection(bind.engine)
-    private = PrivateConnection(bind.engine)
-    is_file = not private.run(is_in_memory)
-    return private if is_file else None
-
-
 @contextmanager
 def _connection(bind: Engine | Connection) -> Iterator[Connection]:
     if isinstance(bind, Connection):
@@ -386,35 +357,3 @@ def _connection(bind: Engine | Connection) -> Iterator[Connection]:
         raise ConfigurationError(msg)
     with bind.connect() as connection:
         yield connection
-
-
-def _declarations(metadata: MetaData | None) -> Iterable[Declaration]:
-    for table in metadata.tables.values() if metadata is not None else ():
-        yield from encrypted_columns(table)
-
-
-def _declared(declaration: Declaration) -> DeclaredColumn:
-    column, table = declaration.column, declaration.column.table
-
-    def sample(connection: Connection) -> list[bytes]:
-        schema = connection.schema_for_object(table)
-        inspector = inspect(connection)
-        if not inspector.has_table(table.name, schema=schema):
-            return []
-        if column.name not in {found["name"] for found in inspector.get_columns(table.name, schema=schema)}:
-            return []
-        raw = select(type_coerce(column, NullType())).where(column.is_not(None)).limit(_SAMPLE)
-        found = store.execute(connection, raw).scalars()
-        values = [bytes(stored) for stored in found if isinstance(stored, (bytes, memoryview))]
-        return [stored for stored in values if stored[:1] == bytes([FORMAT])]
-
-    row = store.ColumnRow(
-        schema_name=str(table.schema or ""),
-        table_name=str(table.name),
-        column_name=str(column.name),
-        label=bytes(declaration.binding.label),
-        area=declaration.type_.area,
-        inner_type=type_name(declaration.type_.inner),
-    )
-    former = declaration.former
-    return DeclaredColumn(row, sample, None if former is None else bytes(former.binding.label))

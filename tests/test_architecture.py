@@ -17,7 +17,7 @@ _FLOORS = (
     ("errors",),
     ("secret", "binding", "suites", "envelope", "codec"),
     ("states", "records", "private_file", "ledger", "installation", "store", "keyring"),
-    ("decorators", "dialects", "types", "statements", "door", "plugin"),
+    ("decorators", "dialects", "types", "statements", "door", "columns", "plugin"),
     ("administration", "reencryption"),
     ("cli", "migrations"),
 )

@@ -8,7 +8,7 @@ from sa_keyvault.keyring.keys import KeySet, Master
 from sa_keyvault.keyring.loading import find_store, load_keys, require_store
 from sa_keyvault.keyring.operation import Operation, operation, require_reason
 from sa_keyvault.keyring.policy import Policy
-from sa_keyvault.keyring.private import PrivateConnection, is_in_memory
+from sa_keyvault.keyring.private import PrivateConnection, private_connection
 from sa_keyvault.keyring.ring import Ring
 from sa_keyvault.keyring.rows import genuine, intact, require_rows
 from sa_keyvault.keyring.settings import Settings, default_actor
@@ -40,10 +40,10 @@ __all__ = [
     "initialize",
     "intact",
     "invite",
-    "is_in_memory",
     "load_keys",
     "operation",
     "prepare",
+    "private_connection",
     "require_reason",
     "require_rows",
     "require_store",

@@ -17,7 +17,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from sa_keyvault.errors import KeyStoreUnreachableError, KeyVaultError
 
-__all__ = ["PrivateConnection", "is_in_memory"]
+__all__ = ["PrivateConnection", "is_in_memory", "private_connection"]
 
 _T = TypeVar("_T")
 
@@ -112,3 +112,12 @@ def _in_helper_thread(begin: Callable[[Callable[[Connection], _T]], _T], work: C
         raise value
     result: _T = value
     return result
+
+
+def private_connection(bind: Engine | Connection) -> PrivateConnection | None:
+    """Return the library's own way to the database, or None where there is but one way: SQLite in memory."""
+    if bind.dialect.name != "sqlite":
+        return PrivateConnection(bind.engine)
+    private = PrivateConnection(bind.engine)
+    is_file = not private.run(is_in_memory)
+    return private if is_file else None
