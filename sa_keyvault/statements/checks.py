@@ -10,6 +10,7 @@ from sqlalchemy.sql.elements import (
     BooleanClauseList,
     ClauseList,
     ExpressionClauseList,
+    FunctionFilter,
     Grouping,
 )
 from sqlalchemy.sql.functions import FunctionElement
@@ -17,11 +18,13 @@ from sqlalchemy.sql.selectable import SelectBase
 
 from sa_keyvault.errors import UnsupportedOperatorError, UnsupportedStatementError
 from sa_keyvault.statements.plans import Plans
+from sa_keyvault.statements.upserts import assignments, upsert_clauses
 from sa_keyvault.statements.values import expressions
 from sa_keyvault.types import Encrypted, find_symbols
 
-__all__ = ["PASSED", "require_sendable"]
+__all__ = ["PASSED", "require_meaning", "require_sendable"]
 
+_UPSERT_CRITERIA = ("update_whereclause", "inferred_target_whereclause")
 
 PASSED = "sa_keyvault_passed"
 """Attribute of a compiled statement that was looked at: asked for each statement, so it is to be found at once."""
@@ -38,17 +41,40 @@ def require_sendable(compiled: Any, plans: Plans) -> None:
     """
     for cte in getattr(compiled, "ctes", None) or ():
         _refuse_writing_cte(cte, plans)
-    statement = compiled.statement
+    statement, state = compiled.statement, getattr(compiled, "compile_state", None)
     if isinstance(statement, CompoundSelect):
         _require_one_label(statement)
-    for element in visitors.iterate(statement) if statement is not None else ():
+    # what the ORM has made of it has the criteria of its options, too
+    for one in {id(one): one for one in (statement, getattr(state, "statement", None)) if one is not None}.values():
+        require_meaning(one)
+    setattr(compiled, PASSED, True)
+
+
+def require_meaning(statement: Any) -> None:
+    """Refuse a statement that takes ciphertext for a value, or would send a value beside it.
+
+    Raises:
+        sa_keyvault.UnsupportedOperatorError: In a comparison, or as a criterion.
+        sa_keyvault.UnsupportedStatementError: In a union, or in SET.
+    """
+    for element in _elements(statement):
         for one, other in _compared(element):
             _refuse_comparison(one, other)
         for criterion in _criteria(element):
             _refuse_criterion(criterion)
         if isinstance(element, (Insert, Update)):
             _refuse_ciphertext(element)
-    setattr(compiled, PASSED, True)
+        if isinstance(element, CompoundSelect):
+            _require_opened(element)
+
+
+def _elements(statement: Any) -> Iterator[Any]:
+    for element in visitors.iterate(statement):
+        yield element
+        for clause in upsert_clauses(element) if isinstance(element, Insert) else ():
+            # SQLAlchemy 2.0 does not go on into them
+            for criterion in (getattr(clause, name, None) for name in _UPSERT_CRITERIA):
+                yield from visitors.iterate(criterion) if criterion is not None else ()
 
 
 def _refuse_writing_cte(cte: Any, plans: Plans) -> None:
@@ -72,15 +98,16 @@ def _compared(element: Any) -> Iterator[tuple[Any, Any]]:
     elif isinstance(element, Case) and element.value is not None:
         yield from ((element.value, when) for when, _ in element.whens)
     elif isinstance(element, FunctionElement) and getattr(element, "name", "").lower() == "nullif":
-        one, other = element.clauses
-        yield one, other
+        compared = list(element.clauses)
+        if len(compared) == len(("value", "other")):
+            yield compared[0], compared[1]
 
 
 def _refuse_comparison(one: Any, other: Any) -> None:
     for encrypted, compared in ((one, other), (other, one)):
         if _is_encrypted(encrypted) and _has_value(compared):
             msg = (
-                f"{encrypted} is encrypted, and is compared with a value that would be sent as it is; "
+                f"{_name(encrypted)} is encrypted, and is compared with a value that would be sent as it is; "
                 "select the rows by other columns and compare in Python"
             )
             raise UnsupportedOperatorError(msg)
@@ -116,6 +143,8 @@ def _criteria(element: Any) -> Iterator[Any]:
         yield from element.clauses
     elif isinstance(element, Join):
         yield element.onclause
+    elif isinstance(element, FunctionFilter):
+        yield element.criterion
     elif isinstance(element, Case) and element.value is None:
         yield from (when for when, _ in element.whens)
 
@@ -123,19 +152,46 @@ def _criteria(element: Any) -> Iterator[Any]:
 def _refuse_criterion(criterion: Any) -> None:
     if _is_encrypted(criterion):
         msg = (
-            f"{criterion} is encrypted, so that it is neither true nor false to the database; "
+            f"{_name(criterion)} is encrypted, so that it is neither true nor false to the database; "
             "select the rows by other columns and compare in Python"
         )
         raise UnsupportedOperatorError(msg)
 
 
 def _refuse_ciphertext(statement: Insert | Update) -> None:
-    for key, value in expressions(statement).items():
+    for key, value in _set(statement):
         column = statement.table.c.get(key) if isinstance(key, str) else key
         if _is_encrypted(value) and not isinstance(getattr(column, "type", None), Encrypted):
             msg = (
-                f"{column} cannot be set to {value}, which is encrypted: the database has no key; "
+                f"{column} cannot be set to {_name(value)}, which is encrypted: the database has no key; "
                 "load the rows and set the value"
+            )
+            raise UnsupportedStatementError(msg)
+
+
+def _set(statement: Insert | Update) -> Iterator[tuple[Any, Any]]:
+    """Yield what a statement sets, and what to."""
+    yield from expressions(statement).items()
+    if not isinstance(statement, Insert):
+        return
+    for clause in upsert_clauses(statement):
+        yield from assignments(clause)
+    if statement.select is not None:
+        yield from zip(statement._select_names or (), statement.select.selected_columns, strict=False)
+
+
+def _name(expression: Any) -> str:
+    return str(expression) if isinstance(expression, ColumnClause) else f"a value ({type(expression).__name__})"
+
+
+def _require_opened(statement: CompoundSelect[Any]) -> None:
+    """A union's columns have the types of its first SELECT: with a plain one, the others would not be opened."""
+    for columns in zip(*(select.selected_columns for select in statement.selects), strict=False):
+        encrypted = next(filter(_has_row, columns), None)
+        if encrypted is not None and not isinstance(columns[0].type, Encrypted):
+            msg = (
+                f"{encrypted} meets another column in a union that stands before it, and would not be opened; "
+                "put the SELECT with the encrypted column first, or run two statements"
             )
             raise UnsupportedStatementError(msg)
 
@@ -144,13 +200,6 @@ def _require_one_label(statement: CompoundSelect[Any]) -> None:
     """The result of a union has the type of its first SELECT, so all must agree on label and area."""
     for columns in zip(*(select.selected_columns for select in statement.selects), strict=False):
         found = [find_symbols(column)[0] for column in columns if _has_row(column)]
-        if found and not _has_row(columns[0]):
-            label = found[0].binding.label
-            msg = (
-                f"{label} meets another column in a union that stands before it, and would not be opened; "
-                "put the SELECT with the encrypted column first, or run two statements"
-            )
-            raise UnsupportedStatementError(msg, label=str(label))
         for declaration in found[1:]:
             first = found[0]
             if (declaration.binding, declaration.type_.area) != (first.binding, first.type_.area):

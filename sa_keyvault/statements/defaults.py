@@ -1,31 +1,54 @@
 """Client-side defaults: evaluated before a row is sealed, so that one that looks at the row sees its values."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, ColumnDefault, Connection, Dialect
+from sqlalchemy import Column, ColumnDefault, Connection, Dialect, Engine
 from sqlalchemy.sql.schema import CallableColumnDefault, ScalarElementColumnDefault
 
-__all__ = ["DefaultContext", "evaluate", "evaluated", "has_client_default", "has_client_onupdate"]
+__all__ = ["DefaultContext", "evaluate", "has_client_default", "has_client_onupdate"]
 
 
 @dataclass(frozen=True)
 class DefaultContext:
-    """What a context-sensitive default function is given.
+    """What a context-sensitive default function is given, in place of SQLAlchemy's own context, which comes too late.
 
     Attributes:
         connection: The connection of the statement.
+        execution_options: Execution options of the statement.
+        current_column: The column whose value is made.
         current_parameters: Values of the row so far, by column key.
+        isinsert: Whether the statement is an INSERT.
+        executemany: Whether it has several parameter sets.
     """
 
     connection: Connection
+    execution_options: Mapping[str, Any]
+    current_column: Column[Any]
     current_parameters: Mapping[str, Any]
+    isinsert: bool
+    executemany: bool
+
+    @property
+    def isupdate(self) -> bool:
+        """Whether the statement is an UPDATE."""
+        return not self.isinsert
 
     @property
     def dialect(self) -> Dialect:
         """Dialect of the connection."""
         return self.connection.dialect
+
+    @property
+    def engine(self) -> Engine:
+        """Engine of the connection."""
+        return self.connection.engine
+
+    @property
+    def root_connection(self) -> Connection:
+        """The connection of the statement, once more."""
+        return self.connection
 
     def get_current_parameters(self, isolate_multiinsert_groups: bool = True) -> Mapping[str, Any]:  # noqa: FBT001, FBT002 - SQLAlchemy's signature
         """Return the values of the row so far, by column key."""
@@ -48,8 +71,3 @@ def evaluate(default: Any, context: DefaultContext) -> Any:
         return default.arg(context)  # type: ignore[arg-type]
     assert isinstance(default, ColumnDefault)  # noqa: S101 - the two functions above are asked first
     return default.arg
-
-
-def evaluated(default: Any, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
-    """Return the value that a client-side default gives for each row."""
-    return [evaluate(default, DefaultContext(connection, row)) for row in rows]

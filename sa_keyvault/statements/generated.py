@@ -27,7 +27,7 @@ from sqlalchemy.sql.schema import ColumnElementColumnDefault
 
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.statements.locks import take_write_lock
-from sa_keyvault.statements.own import internal, schema_of
+from sa_keyvault.statements.own import internal, postgresql_relation, schema_of
 from sa_keyvault.statements.stored import chunks
 
 __all__ = ["GeneratedKeys", "fetch_keys", "is_auto_increment", "overriding"]
@@ -170,10 +170,7 @@ def _postgresql(connection: Connection, column: Column[Any], count: int, options
         return GeneratedKeys(_select_values(connection, column, made.next_value(), count, options))
     if isinstance(column.default, ColumnElementColumnDefault):
         return GeneratedKeys(_select_values(connection, column, column.default.arg, count, options))
-    preparer = connection.dialect.identifier_preparer
-    schema = schema_of(table, options)
-    relation = f"{preparer.quote_schema(schema)}.{preparer.quote(table.name)}" if schema else preparer.quote(table.name)
-    parameters = {"relation": relation, "column": str(column.name)}
+    parameters = {"relation": postgresql_relation(connection, table, options), "column": str(column.name)}
     row = connection.execute(_CATALOG, parameters, execution_options=internal({})).one_or_none()
     if row is None:
         raise _unknown(column)

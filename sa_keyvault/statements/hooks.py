@@ -1,6 +1,7 @@
 """The events of one engine: where statements are looked at before they are compiled, and transactions as they end."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
+from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
@@ -78,9 +79,9 @@ class StatementHooks:
             changed, rows = self._prepare(connection, written, plan, given, options)
             statement = _in_place_of(statement, changed)
             return (statement, rows, {}) if len(rows) > 1 else (statement, [], rows[0] if rows else {})
-        except KeyVaultError as error:
+        except Exception as error:  # noqa: BLE001 - it is raised again
             # the frames that it passed, and this one, would keep the plaintext parameters in its traceback
-            refusal = error.with_traceback(None)
+            refusal = error.with_traceback(_frames_of_others(error))
         multiparams, params, given = (), {}, ()
         raise refusal
 
@@ -189,6 +190,14 @@ class StatementHooks:
 
     def _on_close(self, dbapi_connection: Any, connection_record: Any) -> None:
         self._ring.after_transaction(drop_state(connection_record.info))
+
+
+def _frames_of_others(error: Exception) -> TracebackType | None:
+    """Return where *error* comes from, if it is none of the library's own: the application's default, or a driver."""
+    found = None if isinstance(error, KeyVaultError) else error.__traceback__
+    while found is not None and str(found.tb_frame.f_globals.get("__name__")).partition(".")[0] == "sa_keyvault":
+        found = found.tb_next
+    return found
 
 
 def _restore(parameters: Sequence[MutableMapping[str, Any]]) -> None:

@@ -1,6 +1,6 @@
 """INSERT: finds the symbols of each row, in the statement or before it is sent, and seals the row's values."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Connection, Dialect
@@ -11,13 +11,13 @@ from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.keyring import Ring
 from sa_keyvault.statements import generated
 from sa_keyvault.statements.copies import require_same_row
-from sa_keyvault.statements.defaults import evaluated, has_client_default
+from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_default
 from sa_keyvault.statements.made import MadeValues
 from sa_keyvault.statements.pending import PendingInsert, PendingInserts
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.sealing import RowSet, Work, encode_column, given_values, seal_rows
 from sa_keyvault.statements.stored import stored_symbols
-from sa_keyvault.statements.upserts import is_upsert, require_bindable_upsert, require_one_spelling
+from sa_keyvault.statements.upserts import moves_envelopes, require_bindable_upsert, require_one_spelling
 from sa_keyvault.statements.values import (
     MISSING,
     bound_value,
@@ -67,10 +67,14 @@ class Inserts:
         merged = [_merged(values, row) for row in rows] if values else rows
         names = {key: parameter_name(key, value) for key, value in values.items()}
         work = Work(connection, plan, options, RowSet(rows, merged, names))
-        given = frozenset(merged[0])
-        changed = self._seal(work, statement)
-        self._made.begin(connection, _made_columns(plan, merged[0].keys() - given), merged[0])
-        return changed, rows if parameters or rows[0] else []
+        if _may_seal(plan, merged):
+            # the first row says for all which values are given
+            given = frozenset(merged[0])
+            _give_defaults(work, [given] * len(merged))
+            statement = self._seal(work, statement)
+            made = [column for column in plan.defaults if column.key in merged[0].keys() - given]
+            self._made.begin(connection, made, merged[0])
+        return statement, rows if parameters or rows[0] else []
 
     def _prepare_multi(
         self,
@@ -84,7 +88,10 @@ class Inserts:
         given = [row for group in statement._multi_values for row in group]
         one = dict(parameters[0]) if parameters else {}
         rows = [_named(statement, plan, row, one) for row in given]
+        if not _may_seal(plan, rows):
+            return statement, [one] if one else []
         work = Work(connection, plan, options, RowSet(rows, [dict(row) for row in rows], {}))
+        _give_defaults(work, [frozenset(row) for row in rows])
         changed: Insert = statement._clone()
         changed._multi_values = ()
         if self._is_pending(work) and not any(is_expression(value) for row in rows for value in row.values()):
@@ -97,9 +104,6 @@ class Inserts:
         ] if one else []
 
     def _seal(self, work: Work, statement: Insert) -> Insert:
-        if not _may_seal(work):
-            return statement
-        self._give_defaults(work)
         encoded = self._encoded(work)
         if not any(plaintext is not None for plaintexts in encoded.values() for plaintext in plaintexts):
             for key in encoded:
@@ -117,15 +121,10 @@ class Inserts:
         seal_rows(work.plan, encoded, work.rows, symbol_rows, work.connection, self._ring)
         return statement
 
-    def _give_defaults(self, work: Work) -> None:
-        for column in work.plan.defaults:
-            if column.key not in work.values[0]:
-                work.rows.give(column.key, evaluated(column.default, work.connection, work.values))
-
     def _encoded(self, work: Work) -> dict[str, list[bytes | None]]:
         encoded = {}
         for key, column in work.plan.encrypted.items():
-            if key not in work.values[0] or _is_null_in_statement(work, key):
+            if not any(key in row for row in work.values) or _is_null_in_statement(work, key):
                 continue
             values = given_values(work.plan, key, work.values)
             if has_expression(values):
@@ -176,10 +175,10 @@ class Inserts:
         return statement
 
     def _symbol_rows(self, work: Work, statement: Insert) -> list[Row]:
-        if not work.plan.collated or not is_upsert(statement):
+        if not work.plan.collated or not moves_envelopes(statement, work.plan):
             return work.values
         found = stored_symbols(work.connection, work.plan, work.values, work.options)
-        require_one_spelling(work.plan, found)
+        require_one_spelling(work.connection, work.plan, found, work.options)
         return found
 
 
@@ -202,16 +201,25 @@ def _without_key_return(statement: Insert, plan: TablePlan) -> Insert:
     return changed
 
 
-def _may_seal(work: Work) -> bool:
+def _may_seal(plan: TablePlan, rows: Sequence[Row]) -> bool:
     """Whether an encrypted column gets a value, from the statement or by its default."""
-    encrypted = work.plan.encrypted.keys()
-    return not encrypted.isdisjoint(work.values[0]) or any(column.key in encrypted for column in work.plan.defaults)
+    encrypted = plan.encrypted.keys()
+    return any(column.key in encrypted for column in plan.defaults) or any(
+        not encrypted.isdisjoint(row) for row in rows
+    )
 
 
-def _made_columns(plan: TablePlan, added: Iterable[str]) -> list[Column[Any]]:
-    """Return those of the columns that were added to a row whose value is a client-side default."""
-    columns: list[Column[Any]] = [plan.table.columns[key] for key in added]
-    return [column for column in columns if has_client_default(column)]
+def _give_defaults(work: Work, given: Sequence[frozenset[str]]) -> None:
+    """Make the values that are not given in each row, as SQLAlchemy does: row by row, in the order of the columns."""
+    defaults = [column for column in work.plan.defaults if has_client_default(column)]
+    for position, keys in enumerate(given):
+        for column in defaults:
+            if column.key not in keys:
+                row = work.values[position]
+                context = DefaultContext(
+                    work.connection, work.options, column, row, isinsert=True, executemany=len(given) > 1
+                )
+                work.rows.give_one(position, column.key, evaluate(column.default, context))
 
 
 def _merged(values: Mapping[str, Any], row: Mapping[str, Any]) -> Row:

@@ -76,7 +76,8 @@ def _on_update(columns: list[tuple[str, Column[Any]]]) -> Callable[[Mapper[Any],
             return
         for key, column in columns:
             if not state.attrs[key].history.has_changes():
-                context = DefaultContext(connection, _current(mapper, state.dict))
+                options, row = connection.get_execution_options(), _current(mapper, state.dict)
+                context = DefaultContext(connection, options, column, row, isinsert=False, executemany=False)
                 attributes.set_attribute(target, key, evaluate(column.onupdate, context))
 
     return set_unchanged

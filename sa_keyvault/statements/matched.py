@@ -7,7 +7,7 @@ RETURNING, the row count and the ORM's synchronization stay what they are.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, false, select, tuple_
+from sqlalchemy import BindParameter, Column, ColumnElement, Connection, false, select, tuple_
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import Update
 from sqlalchemy.util import immutabledict
@@ -15,6 +15,7 @@ from sqlalchemy.util import immutabledict
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.keyring import Ring
 from sa_keyvault.statements.by_key import write_by_key
+from sa_keyvault.statements.checks import require_meaning
 from sa_keyvault.statements.defaults import has_client_onupdate
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
@@ -47,6 +48,8 @@ class MatchedUpdates:
         Raises:
             sa_keyvault.UnsupportedStatementError: The rows cannot be told, or are too many.
         """
+        # before anything is read or written: what is sent of the statement has its WHERE clause no more
+        require_meaning(statement)
         _require_tellable(statement, plan, rows)
         given = values[0]
         is_rebound = bool(given.keys() & plan.symbols.keys())
@@ -110,6 +113,10 @@ def _require_tellable(statement: Update, plan: TablePlan, rows: Sequence[Row]) -
         problem = "must name the row by its symbols in the WHERE clause: the table has no primary key"
     elif getattr(statement, "_ordered_values", None) or getattr(statement, "_maintain_values_ordering", False):
         problem = "cannot have ordered values unless its WHERE clause names the row by its key"
+    elif reserved := sorted(plan.columns & _parameter_names(statement)):
+        problem = f"has a parameter {reserved[0]!r} in its WHERE clause, the name of a column; give it another one"
+    elif _has_other_tables(statement, plan) and _mentions_encrypted(statement, plan):
+        problem = "cannot join other tables and ask whether one is NULL; select the keys first"
     elif statement.dialect_kwargs:
         problem = "cannot have dialect options (LIMIT) unless its WHERE clause names the row by its key"
     if problem:
@@ -131,12 +138,6 @@ def _rest(statement: Update, plan: TablePlan, stored: Sequence[StoredRow], row: 
     if not _has_other_tables(statement, plan):
         # what was just written may have changed what they say, and so does `random()`: the rows are those of the keys
         rest._where_criteria = ()
-    elif _mentions_encrypted(statement, plan):
-        msg = (
-            f"this statement joins other tables to {plan.table.fullname}, sets its encrypted columns and asks whether "
-            "one is NULL; select the keys first"
-        )
-        raise UnsupportedStatementError(msg)
     parameters = {name: value for name, value in row.items() if name not in hidden}
     if own := {column: column for column in _with_onupdate(plan)}:
         # their values were made and written already
@@ -159,6 +160,11 @@ def _matches(plan: TablePlan, stored: Sequence[StoredRow]) -> ColumnElement[bool
     if len(plan.key) == 1:
         return plan.key[0].in_([key[0] for key in keys])
     return tuple_(*plan.key).in_(keys)
+
+
+def _parameter_names(statement: Update) -> set[str]:
+    elements = (element for criterion in statement._where_criteria for element in visitors.iterate(criterion))
+    return {str(element.key) for element in elements if isinstance(element, BindParameter) and not element.unique}
 
 
 def _mentions_encrypted(statement: Update, plan: TablePlan) -> bool:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import Connection, Table
 
 from sa_keyvault import store
 
-__all__ = ["internal", "schema_of"]
+__all__ = ["internal", "postgresql_relation", "schema_of"]
 
 
 def internal(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,3 +21,10 @@ def schema_of(table: Table, options: Mapping[str, Any]) -> str | None:
     translate = options.get("schema_translate_map") or {}
     schema: str | None = translate.get(table.schema, table.schema)
     return schema
+
+
+def postgresql_relation(connection: Connection, table: Table, options: Mapping[str, Any]) -> str:
+    """Return the quoted name of *table*, to be cast to `regclass`."""
+    preparer, schema = connection.dialect.identifier_preparer, schema_of(table, options)
+    name = preparer.quote(table.name)
+    return f"{preparer.quote_schema(schema)}.{name}" if schema else name

@@ -32,9 +32,12 @@ class RowSet:
 
     def give(self, key: str, given: Sequence[Any]) -> None:
         """Set the value of one column in every row."""
-        name = self.names.get(key, key)
-        for row, values, value in zip(self.parameters, self.values, given, strict=True):
-            row[name] = values[key] = value
+        for position, value in enumerate(given):
+            self.give_one(position, key, value)
+
+    def give_one(self, position: int, key: str, value: Any) -> None:
+        """Set the value of one column in one row."""
+        self.parameters[position][self.names.get(key, key)] = self.values[position][key] = value
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ from sqlalchemy.sql.dml import Update
 
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.keyring import Ring
-from sa_keyvault.statements.defaults import evaluated
+from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_onupdate
 from sa_keyvault.statements.made import MadeValues
 from sa_keyvault.statements.matched import MatchedUpdates
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
 from sa_keyvault.statements.sealing import RowSet, Work, encode_column, given_values, seal_rows
 from sa_keyvault.statements.stored import stored_symbols
+from sa_keyvault.statements.upserts import folded
 from sa_keyvault.statements.values import (
     MISSING,
     bound_value,
@@ -72,7 +73,7 @@ class Updates:
         for key in plan.encrypted.keys() & given.keys():
             given_values(plan, key, values)
         names = {key: parameter_name(key, value) for key, value in given.items()}
-        self._made.begin(connection, _give_onupdate(connection, plan, rows, values), values[0])
+        self._made.begin(connection, _give_onupdate(connection, plan, rows, values, options), values[0])
         if plan.bound.isdisjoint(values[0]):
             return statement, rows if parameters else []
         _refuse_expressions(plan, values[0])
@@ -100,8 +101,8 @@ class Updates:
 
     def _seal_stored(self, work: _KeyedWork, statement: Update) -> tuple[Update, list[Row]]:
         """Rows change a symbol, or are named by their primary key alone: what is stored is read first."""
-        _refuse_chains(work)
         stored = [self._read(work, symbols) for symbols in work.symbols]
+        _refuse_chains(work, stored)
         there = [position for position, row in enumerate(stored) if row is not None]
         if not there:
             # a row that appears meanwhile must not take symbols that its values are not bound to
@@ -134,19 +135,23 @@ def _set_values(plan: TablePlan, given: Mapping[str, Any], row: Mapping[str, Any
 
 
 def _give_onupdate(
-    connection: Connection, plan: TablePlan, rows: Sequence[Row], values: Sequence[Row]
+    connection: Connection,
+    plan: TablePlan,
+    rows: Sequence[Row],
+    values: Sequence[Row],
+    options: Mapping[str, Any],
 ) -> list[Column[Any]]:
     """Give columns their client-side `onupdate`, and return those that were given one.
 
     None where nothing is sealed: then SQLAlchemy does it.
     """
-    missing = [column for column in plan.onupdates if column.key not in values[0]]
+    missing = [column for column in plan.onupdates if column.key not in values[0] and has_client_onupdate(column)]
     if plan.bound.isdisjoint(values[0]) and not any(column.key in plan.bound for column in missing):
         return []
-    for column in missing:
-        made = evaluated(column.onupdate, connection, values)
-        for row, given, value in zip(rows, values, made, strict=True):
-            row[column.key] = given[column.key] = value
+    for row, given in zip(rows, values, strict=True):
+        for column in missing:
+            context = DefaultContext(connection, options, column, given, isinsert=False, executemany=len(rows) > 1)
+            row[column.key] = given[column.key] = evaluate(column.onupdate, context)
     return missing
 
 
@@ -192,18 +197,23 @@ def _names_rows(plan: TablePlan, named: Sequence[str], rows: Sequence[Row]) -> b
     return len(rows) > 1 and bool(plan.key) and all(column.key in named for column in plan.key)
 
 
-def _refuse_chains(work: _KeyedWork) -> None:
-    """Refuse a row that a former parameter set gives its key: all are read before the first is written."""
-    taken: set[tuple[bytes, ...]] = set()
-    writers = work.plan.writers
-    for demanded, values in zip(work.symbols, work.values, strict=True):
-        before = tuple(writers[key](value) for key, value in demanded.items())
+def _refuse_chains(work: _KeyedWork, stored: Sequence[StoredRow | None]) -> None:
+    """Refuse a row that a former parameter set gives its key: all were read before the first is written."""
+    taken: set[tuple[str, ...]] = set()
+    for demanded, values, row in zip(work.symbols, work.values, stored, strict=True):
+        before = _spelled(work.plan, demanded)
         if before in taken:
             msg = (
                 f"a parameter set of an UPDATE of {work.plan.table.fullname} gives a row the key by which a later one "
                 "finds it; run them one by one"
             )
             raise UnsupportedStatementError(msg)
-        after = tuple(writers[key](values.get(key, value)) for key, value in demanded.items())
-        if after != before:
+        after = _spelled(work.plan, {key: values.get(key, value) for key, value in demanded.items()})
+        if row is not None and after != before:
             taken.add(after)
+
+
+def _spelled(plan: TablePlan, symbols: Row) -> tuple[str, ...]:
+    """Return the texts of symbols, alike where the database may find a row by either."""
+    texts = {key: plan.writers[key](value).decode() for key, value in symbols.items()}
+    return tuple(folded(text) if key in plan.collated else text for key, text in texts.items())

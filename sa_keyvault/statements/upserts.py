@@ -11,17 +11,26 @@ from sqlalchemy.sql.functions import FunctionElement
 from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.statements.own import schema_of
 from sa_keyvault.statements.plans import TablePlan
+from sa_keyvault.statements.stored import are_distinct
 from sa_keyvault.statements.values import column_key
 
-__all__ = ["is_upsert", "require_bindable_upsert", "require_one_spelling"]
+__all__ = [
+    "assignments",
+    "folded",
+    "moves_envelopes",
+    "require_bindable_upsert",
+    "require_one_spelling",
+    "upsert_clauses",
+]
 
 _NEW_ROW = ("excluded", "inserted", "new")
 _IGNORED = {"Mn", "Me", "Cf", "Cc"}  # marks and controls: general categories of Unicode, UAX #44 section 5.7.1
 
 
-def is_upsert(statement: Insert) -> bool:
-    """Whether *statement* may update a row instead of inserting one."""
-    return any(_assignments(clause) for clause in _clauses(statement))
+def moves_envelopes(statement: Insert, plan: TablePlan) -> bool:
+    """Whether *statement* may put an envelope into a row that is there already."""
+    assigned = [key for clause in upsert_clauses(statement) for key, _ in assignments(clause)]
+    return any(column_key(statement, plan.table, key) in plan.encrypted for key in assigned)
 
 
 def require_bindable_upsert(
@@ -32,35 +41,39 @@ def require_bindable_upsert(
     Raises:
         sa_keyvault.UnsupportedStatementError: With the remedy.
     """
-    for clause in _clauses(statement):
+    for clause in upsert_clauses(statement):
         _require_bindable(connection, statement, clause, plan, options)
 
 
-def require_one_spelling(plan: TablePlan, rows: Sequence[Mapping[str, Any]]) -> None:
+def require_one_spelling(
+    connection: Connection, plan: TablePlan, rows: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+) -> None:
     """Refuse two spellings of one key: the second row would update the first, which its values are not bound to.
 
-    How the database compares text is not asked: what any of its collations may take for the same is refused.
-
     Args:
+        connection: The caller's connection.
         plan: The table.
         rows: The symbols of the rows, those that are there already as they are stored.
+        options: Execution options of the caller's statement.
 
     Raises:
-        sa_keyvault.UnsupportedStatementError: Two rows differ in case, accents or trailing blanks of the key only.
+        sa_keyvault.UnsupportedStatementError: The database takes the keys of two rows for one.
     """
-    spellings: dict[tuple[str, ...], tuple[bytes, ...]] = {}
+    alike: dict[tuple[str, ...], dict[tuple[bytes, ...], Mapping[str, Any]]] = {}
     for row in rows:
         spelled = tuple(write(row[key]) for key, write in plan.writers.items())
-        folded = tuple(_folded(text.decode()) for text in spelled)
-        if spellings.setdefault(folded, spelled) != spelled:
+        alike.setdefault(tuple(folded(text.decode()) for text in spelled), {})[spelled] = row
+    for group in alike.values():
+        if len(group) > 1 and not are_distinct(connection, plan, list(group.values()), options):
             msg = (
-                f"an upsert into {plan.table.fullname} spells a key that the database may take for one in two ways; "
+                f"an upsert into {plan.table.fullname} spells a key in two ways that are one to the database; "
                 "run a statement for each"
             )
             raise UnsupportedStatementError(msg)
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """Return the same text for all that some collation takes for one: without case, accents and blanks at the end."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     letters = "".join(letter for letter in decomposed if unicodedata.category(letter) not in _IGNORED)
     return letters.casefold().rstrip(" ")
@@ -69,7 +82,7 @@ def _folded(text: str) -> str:
 def _require_bindable(
     connection: Connection, statement: Insert, clause: Any, plan: TablePlan, options: Mapping[str, Any]
 ) -> None:
-    assigned = {column_key(statement, plan.table, key): value for key, value in _assignments(clause)}
+    assigned = {column_key(statement, plan.table, key): value for key, value in assignments(clause)}
     if changed := sorted(assigned.keys() & plan.symbols.keys()):
         msg = f"an upsert must not change {changed[0]!r} of {plan.table.fullname}, which names the row"
         raise UnsupportedStatementError(msg)
@@ -104,7 +117,7 @@ def _require_bindable(
         raise UnsupportedStatementError(msg)
 
 
-def _clauses(statement: Insert) -> list[Any]:
+def upsert_clauses(statement: Insert) -> list[Any]:
     """Return the ON CONFLICT clauses; SQLite has several of them from SQLAlchemy 2.1 on."""
     clause: Any = statement._post_values_clause
     if clause is None:
@@ -112,7 +125,8 @@ def _clauses(statement: Insert) -> list[Any]:
     return list(getattr(clause, "clauses", (clause,)))
 
 
-def _assignments(clause: Any) -> list[tuple[Any, Any]]:
+def assignments(clause: Any) -> list[tuple[Any, Any]]:
+    """Return what an ON CONFLICT clause sets, and what to."""
     if hasattr(clause, "update_values_to_set"):
         given = clause.update_values_to_set
         return list(given.items()) if hasattr(given, "items") else list(given)

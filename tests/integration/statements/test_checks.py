@@ -24,10 +24,14 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
+    type_coerce,
     union_all,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session, with_loader_criteria
 from support.leaks import marked
+from support.models import map_class
 
 from sa_keyvault import Encrypted, KeyRing, UnsupportedOperatorError, UnsupportedStatementError
 
@@ -75,6 +79,7 @@ def value() -> Any:
         lambda: case({NAMES[0]: 1}, value=people.c.name) == 1,
         lambda: func.nullif(people.c.name, NAMES[0]).is_(None),
         lambda: people.c.id.in_(select(people.c.id).where(value() == people.c.name)),
+        lambda: select(func.count().filter(value() == people.c.name)).scalar_subquery() == 1,
     ],
 )
 def test_values_beside_an_encrypted_column(engine: Engine, build: Any) -> None:
@@ -91,8 +96,10 @@ def test_values_beside_an_encrypted_column(engine: Engine, build: Any) -> None:
         lambda: select(people.c.id).where(or_(people.c.id > 0, people.c.adult)),
         lambda: select(people.c.city).group_by(people.c.city, people.c.adult).having(people.c.adult),
         lambda: select(case((people.c.adult, 1), else_=0)),
+        lambda: select(func.count().filter(people.c.adult)),
         lambda: select(people.c.id).select_from(people.join(people.alias("p"), people.c.adult)),
         lambda: update(people).where(people.c.adult).values(city="y"),
+        lambda: update(people).where(people.c.adult).values(other=NAMES[0]),
         lambda: delete(people).where(people.c.adult),
     ],
 )
@@ -100,6 +107,43 @@ def test_encrypted_booleans_as_criteria(engine: Engine, build: Any) -> None:
     """An encrypted boolean is no criterion: to the database it is neither true nor false."""
     with engine.connect() as connection, pytest.raises(UnsupportedOperatorError, match="neither true nor false"):
         connection.execute(build())
+
+
+def test_matched_update_is_looked_at_before_rows_are(engine: Engine) -> None:
+    """An UPDATE of matched rows is refused before anything of it is sent or written."""
+    statements: list[Any] = [
+        update(people).where(value() == people.c.name).values(other=NAMES[1]),
+        update(people).where(people.c.city == "x", value().in_([people.c.name])).values(other=NAMES[1]),
+        update(people).where(people.c.city == "x").values(other=NAMES[1], city=people.c.name),
+    ]
+    with engine.begin() as connection:
+        for statement in statements:
+            with pytest.raises((UnsupportedOperatorError, UnsupportedStatementError)):
+                connection.execute(statement)
+        assert set(connection.execute(select(people.c.other)).scalars()) == {None}
+
+
+def test_criteria_of_options(engine: Engine) -> None:
+    """Criteria that an option brings are looked at like those of the statement itself."""
+    person = map_class(people)
+    with Session(engine) as session:
+        for criterion in (person.adult, value() == person.name):
+            with pytest.raises(UnsupportedOperatorError):
+                session.scalars(select(person).options(with_loader_criteria(person, criterion))).all()
+        assert len(session.scalars(select(person).options(with_loader_criteria(person, person.id > 1))).all()) == 2
+
+
+def test_criterion_of_an_upsert(engine: Engine) -> None:
+    """The WHERE clause of an upsert is looked at, too."""
+    if engine.dialect.name == "mysql":
+        pytest.skip("MariaDB's has none")
+    module: Any = postgresql if engine.dialect.name == "postgresql" else sqlite
+    statement = module.insert(people)
+    statement = statement.on_conflict_do_update(
+        index_elements=["id"], set_={"name": statement.excluded.name}, where=value() == people.c.name
+    )
+    with engine.connect() as connection, pytest.raises(UnsupportedOperatorError, match="would be sent as it is"):
+        connection.execute(statement, {"id": 1, "name": NAMES[0]})
 
 
 @pytest.mark.parametrize("build", [lambda flag: flag == true(), lambda flag: flag != false(), lambda flag: ~flag])
@@ -141,6 +185,18 @@ def test_union_with_another_column_first(engine: Engine, first: Any) -> None:
         for column in (people.c.name, people.c.name.label("named")):
             with pytest.raises(UnsupportedStatementError, match="put the SELECT with the encrypted column first"):
                 connection.execute(union_all(select(first), select(column)))
+
+
+def test_union_with_another_column_first_inside(engine: Engine) -> None:
+    """The same inside a subquery or a CTE; a NULL of the encrypted type is no other column."""
+    first, second = select(people.c.id, null().label("v")), select(people.c.id, people.c.name)
+    filler = select(people.c.id, type_coerce(null(), people.c.name.type).label("name"))
+    with engine.connect() as connection:
+        for united in (union_all(first, second).subquery(), union_all(first, second).cte()):
+            with pytest.raises(UnsupportedStatementError, match="put the SELECT with the encrypted column first"):
+                connection.execute(select(united))
+        found = connection.execute(select(union_all(filler, second).subquery().c.name)).scalars()
+        assert {*found} == {None, *NAMES}
 
 
 def test_union_of_labelled_columns(engine: Engine) -> None:

@@ -1,6 +1,7 @@
 """Client-side defaults: made before a row is sealed, told to the ORM, and made for nobody else's statement."""
 
 import itertools
+import traceback
 from typing import Any
 
 import pytest
@@ -140,6 +141,75 @@ def test_flush_gives_objects_the_plain_default(engine: Engine, hashed: Table) ->
         made[0].text = B
         session.flush()
         assert made[0].hash == f"{engine.dialect.name} {B}"
+
+
+def test_context_of_a_default(engine: Engine, ring: KeyRing, metadata: MetaData) -> None:
+    """A context-sensitive default is given the connection, the options and the column, row by row, column by column."""
+    numbers = itertools.count(1)
+
+    def described(context: Any) -> str:
+        assert (context.root_connection, context.engine.dialect) == (context.connection, context.dialect)
+        options = context.execution_options["tenant"]
+        kind = "insert" if context.isinsert and not context.isupdate else "update"
+        return f"{options} {context.current_column.key} {kind} {next(numbers)}"
+
+    table = Table(
+        "described",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("one", String(40), default=described, onupdate=described),
+        Column("two", String(40), default=described),
+        Column("text", Encrypted(String(100))),
+    )
+    ring.initialize(engine, metadata)
+    metadata.create_all(engine)
+    with engine.execution_options(tenant="t").begin() as connection:
+        connection.execute(insert(table), [{"id": 1, "text": A}, {"id": 2, "text": A}])
+        connection.execute(update(table).where(table.c.id == 2).values(text=B))
+        found = connection.execute(select(table.c.one, table.c.two).order_by(table.c.id)).all()
+    assert found == [("t one insert 1", "t two insert 2"), ("t one update 5", "t two insert 4")]
+
+
+def test_result_names_made_columns_in_order(engine: Engine, hashed: Table) -> None:
+    """The columns whose values were made are named in the order of the table."""
+    with engine.begin() as connection:
+        result = connection.execute(insert(hashed), {"id": 1, "text": A})
+        assert result.prefetch_cols() == [hashed.c.hash]
+
+
+def test_failing_default(engine: Engine, ring: KeyRing, metadata: MetaData) -> None:
+    """What a default raises comes with where it was raised, and without frames of the library that hold values."""
+
+    def fail(context: Any) -> str:
+        raise LookupError(context.current_column.key)
+
+    table = Table(
+        "failing",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("name", String(40), default=fail),
+        Column("text", Encrypted(String(100))),
+    )
+    ring.initialize(engine, metadata)
+    with engine.connect() as connection, pytest.raises(LookupError, match="name") as caught:
+        connection.execute(insert(table), {"id": 1, "text": A})
+    frames = [frame for frame, _ in traceback.walk_tb(caught.tb)]
+    own = [frame for frame in frames if frame.f_globals["__name__"].startswith("sa_keyvault")]
+    assert frames[-1].f_code.co_name == "fail"
+    assert [name for frame in own for name, held in frame.f_locals.items() if A in repr(held)] == []
+
+
+def test_onupdate_that_was_taken_away(engine: Engine, hashed: Table) -> None:
+    """A default that a model loses while it is in use is no longer made."""
+    with engine.begin() as connection:
+        connection.execute(insert(hashed), {"id": 1, "text": A})
+        connection.execute(update(hashed).where(hashed.c.id == 1).values(text=B))
+        hashed.c.hash.onupdate = None
+        hashed.c.hash.default = None
+        connection.execute(update(hashed).where(hashed.c.id == 1).values(text=A))
+        connection.execute(insert(hashed), {"id": 2, "text": A})
+        made = connection.execute(select(hashed.c.hash).order_by(hashed.c.id)).scalars().all()
+    assert made == [f"{engine.dialect.name} {B}", None]
 
 
 def test_symbol_with_onupdate(engine: Engine, ring: KeyRing, metadata: MetaData) -> None:

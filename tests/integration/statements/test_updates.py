@@ -413,6 +413,31 @@ def test_parameter_sets_that_follow_one_another(engine: Engine, bound: Table) ->
         assert emails(connection, bound) == [A, C, B]
 
 
+def test_parameter_named_like_a_column(engine: Engine, filled: Table) -> None:
+    """A parameter of the WHERE clause with the name of a column is refused: it would be taken for what is set."""
+    statement = update(filled).where(filled.c.name != bindparam("name")).values(email=B)
+    with engine.begin() as connection:
+        with pytest.raises(UnsupportedStatementError, match="parameter 'name' in its WHERE clause"):
+            connection.execute(statement, {"name": "x"})
+        assert emails(connection, filled) == [A, A, A]
+
+
+def test_spellings_that_follow_one_another(engine: Engine, ring: KeyRing) -> None:
+    """The same is refused where the later set spells the key differently; a row that is not there gives no key."""
+    table = Table(
+        "texts", MetaData(), Column("id", String(20), primary_key=True), Column("email", Encrypted(String(90)))
+    )
+    ring.initialize(engine, table.metadata)
+    table.create(engine)
+    statement = update(table).where(table.c.id == bindparam("old")).values(id=bindparam("new"))
+    with engine.begin() as connection:
+        connection.execute(insert(table), [{"id": "a", "email": A}, {"id": "c", "email": C}])
+        with pytest.raises(UnsupportedStatementError, match="run them one by one"):
+            connection.execute(statement, [{"old": "a", "new": "b"}, {"old": "B", "new": "d"}])
+        connection.execute(statement, [{"old": "x", "new": "c"}, {"old": "c", "new": "z"}])
+        assert connection.execute(select(table).order_by(table.c.id)).all() == [("a", A), ("z", C)]
+
+
 def test_columns_named_like_parameters(engine: Engine, bound: Table) -> None:
     """A column may be called `key_id`: a matched UPDATE finds its rows all the same."""
     with engine.begin() as connection:
