@@ -1,6 +1,7 @@
 """Seals the values of rows whose symbols are known."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,14 +69,14 @@ def given_values(plan: TablePlan, key: str, rows: Sequence[Mapping[str, Any]]) -
     Raises:
         sa_keyvault.UnsupportedStatementError: A row does not give it: to take that for NULL would lose a value.
     """
-    for number, row in enumerate(rows):
-        if key not in row:
-            msg = (
-                f"parameter set {number} has no value for the encrypted column {key!r} of {plan.table.fullname}; "
-                "give it one, None for NULL, or run statements that differ one by one"
-            )
-            raise UnsupportedStatementError(msg, area=plan.encrypted[key].area)
-    return [row[key] for row in rows]
+    with suppress(KeyError):
+        return [row[key] for row in rows]
+    number = next(number for number, row in enumerate(rows) if key not in row)
+    msg = (
+        f"parameter set {number} has no value for the encrypted column {key!r} of {plan.table.fullname}; "
+        "give it one, None for NULL, or run statements that differ one by one"
+    )
+    raise UnsupportedStatementError(msg, area=plan.encrypted[key].area)
 
 
 def encode_column(column: EncryptedColumn, values: Iterable[Any]) -> list[bytes | None]:
@@ -86,7 +87,7 @@ def encode_column(column: EncryptedColumn, values: Iterable[Any]) -> list[bytes 
     """
     encode = column.values.encode
     try:
-        return [encode(value) for value in values]
+        return list(map(encode, values))
     except EncryptionError as error:
         problem = f"{column.declaration.binding.label}: {error.with_traceback(None)}"
     # outside the except clause: an error kept as context would hold the value in its traceback
@@ -102,10 +103,13 @@ def seal_plaintexts(
 ) -> list[bytes | None]:
     """Return the envelope of each plaintext, bound to the row at the same position."""
     given = [plaintext for plaintext in plaintexts if plaintext is not None]
+    rows = symbol_rows
+    if len(given) < len(plaintexts):
+        pairs = zip(plaintexts, symbol_rows, strict=True)
+        rows = [row for plaintext, row in pairs if plaintext is not None]
     seal = ring.sealer(column.area, column.binding, list(map(len, given)), connection)
-    pairs = zip(plaintexts, symbol_rows, strict=True)
-    envelopes = seal(given, [column.symbols_of(row) for plaintext, row in pairs if plaintext is not None])
-    if len(envelopes) == len(plaintexts):
+    envelopes = seal(given, list(map(column.symbols_of, rows)))
+    if len(given) == len(plaintexts):
         return list(envelopes)
     left = iter(envelopes)
     return [None if plaintext is None else next(left) for plaintext in plaintexts]

@@ -111,7 +111,7 @@ def is_expression(value: Any) -> bool:
 
 def has_expression(values: Sequence[Any]) -> bool:
     """Whether one of *values* is SQL other than NULL; looks at each type that occurs, not at each value."""
-    one_of_each = {type(value): value for value in values}
+    one_of_each = dict(zip(map(type, values), values, strict=True))
     return any(is_expression(value) and not is_null(value) for value in one_of_each.values())
 
 
