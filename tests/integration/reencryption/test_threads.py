@@ -1,6 +1,7 @@
 """Threads of one process share a table on PostgreSQL: nothing is lost, whatever ends one of them."""
 
 import _thread
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,6 +96,15 @@ def test_error_in_one(rotated: Engine, plain: Engine, error: type[BaseException]
     assert_resumed(rotated, plain)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C interrupt: a process that a shell has started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interrupt(rotated: Engine, plain: Engine) -> None:
     """Ctrl-C, which reaches the main thread wherever it is, ends both."""
     meeting, pressed = Meeting(), threading.Event()
