@@ -70,7 +70,7 @@ def opening_function(ring: KeyRing) -> tuple[str, int, Callable[[int, bytes | No
 
 def open_in_sql() -> None:
     """Change the compiler, from now on, to open searchable columns."""
-    checks._refuse_comparison = lambda expression: None
+    checks._refuse_comparison = lambda one, other: None
     parts: Callable[..., Any] = dialects._parts
     dialects._parts = lambda element, compiler, template, kw: parts(
         element, compiler, template, {**kw, _AS_STORED: True}
