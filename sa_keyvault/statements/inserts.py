@@ -241,11 +241,11 @@ def _is_null_in_statement(work: Work, key: str) -> bool:
 
 def _missing(work: Work, column: Column[Any]) -> list[int]:
     """Return the positions of the rows whose value of *column* the database makes."""
-    without = [position for position, row in enumerate(work.values) if row.get(column.key) is None]
-    dialect = work.connection.dialect
+    key, dialect = column.key, work.connection.dialect
+    without = [position for position, row in enumerate(work.values) if row.get(key) is None]
     if not without or (dialect.name == "sqlite" and generated.is_auto_increment(column, dialect)):
         return without
-    return [position for position in without if column.key not in work.values[position]]
+    return [position for position in without if key not in work.values[position]]
 
 
 def _counter(plan: TablePlan, dialect: Dialect) -> str | None:
