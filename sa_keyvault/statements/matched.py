@@ -113,7 +113,7 @@ def _require_tellable(statement: Update, plan: TablePlan, rows: Sequence[Row]) -
         problem = "must name the row by its symbols in the WHERE clause: the table has no primary key"
     elif getattr(statement, "_ordered_values", None) or getattr(statement, "_maintain_values_ordering", False):
         problem = "cannot have ordered values unless its WHERE clause names the row by its key"
-    elif reserved := sorted(plan.columns & _parameter_names(statement)):
+    elif reserved := sorted(plan.columns & rows[0].keys() & _parameter_names(statement)):
         problem = f"has a parameter {reserved[0]!r} in its WHERE clause, the name of a column; give it another one"
     elif _has_other_tables(statement, plan) and _mentions_encrypted(statement, plan):
         problem = "cannot join other tables and ask whether one is NULL; select the keys first"

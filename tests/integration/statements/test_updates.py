@@ -420,6 +420,9 @@ def test_parameter_named_like_a_column(engine: Engine, filled: Table) -> None:
         with pytest.raises(UnsupportedStatementError, match="parameter 'name' in its WHERE clause"):
             connection.execute(statement, {"name": "x"})
         assert emails(connection, filled) == [A, A, A]
+        # one that has its value already is none that is set
+        connection.execute(update(filled).where(filled.c.name != bindparam("name", "n1")).values(email=B))
+        assert emails(connection, filled) == [A, B, B]
 
 
 def test_spellings_that_follow_one_another(engine: Engine, ring: KeyRing) -> None:
