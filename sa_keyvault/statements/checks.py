@@ -47,6 +47,8 @@ def require_sendable(compiled: Any, plans: Plans) -> None:
     # what the ORM has made of it has the criteria of its options, too
     for one in {id(one): one for one in (statement, getattr(state, "statement", None)) if one is not None}.values():
         require_meaning(one)
+        if isinstance(one, Select):
+            _require_opened(one)
     setattr(compiled, PASSED, True)
 
 
@@ -55,7 +57,7 @@ def require_meaning(statement: Any) -> None:
 
     Raises:
         sa_keyvault.UnsupportedOperatorError: In a comparison, or as a criterion.
-        sa_keyvault.UnsupportedStatementError: In a union, or in SET.
+        sa_keyvault.UnsupportedStatementError: In SET.
     """
     for element in _elements(statement):
         for one, other in _compared(element):
@@ -64,8 +66,6 @@ def require_meaning(statement: Any) -> None:
             _refuse_criterion(criterion)
         if isinstance(element, (Insert, Update)):
             _refuse_ciphertext(element)
-        if isinstance(element, CompoundSelect):
-            _require_opened(element)
 
 
 def _elements(statement: Any) -> Iterator[Any]:
@@ -184,22 +184,30 @@ def _name(expression: Any) -> str:
     return str(expression) if isinstance(expression, ColumnClause) else f"a value ({type(expression).__name__})"
 
 
-def _require_opened(statement: CompoundSelect[Any]) -> None:
-    """A union's columns have the types of its first SELECT: with a plain one, the others would not be opened."""
-    for columns in zip(*(select.selected_columns for select in statement.selects), strict=False):
-        encrypted = next(filter(_has_row, columns), None)
-        if encrypted is not None and not isinstance(columns[0].type, Encrypted):
-            msg = (
-                f"{encrypted} meets another column in a union that stands before it, and would not be opened; "
-                "put the SELECT with the encrypted column first, or run two statements"
-            )
-            raise UnsupportedStatementError(msg)
+def _require_opened(statement: Select[Any]) -> None:
+    """The column of a union has the type of its first SELECT: with a plain one, the others would not be opened."""
+    for column in statement.selected_columns:
+        if isinstance(column.type, Encrypted) or not isinstance(column, ColumnClause):
+            continue
+        for encrypted in column.base_columns:
+            if isinstance(encrypted.type, Encrypted):
+                raise _hidden(encrypted)
+
+
+def _hidden(encrypted: Any) -> UnsupportedStatementError:
+    msg = (
+        f"{encrypted} meets another column in a union that stands before it, and would not be opened; "
+        "put the SELECT with the encrypted column first, or run two statements"
+    )
+    return UnsupportedStatementError(msg)
 
 
 def _require_one_label(statement: CompoundSelect[Any]) -> None:
     """The result of a union has the type of its first SELECT, so all must agree on label and area."""
     for columns in zip(*(select.selected_columns for select in statement.selects), strict=False):
         found = [find_symbols(column)[0] for column in columns if _has_row(column)]
+        if found and not _has_row(columns[0]):
+            raise _hidden(next(filter(_has_row, columns)))
         for declaration in found[1:]:
             first = found[0]
             if (declaration.binding, declaration.type_.area) != (first.binding, first.type_.area):

@@ -1,7 +1,6 @@
 """The events of one engine: where statements are looked at before they are compiled, and transactions as they end."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
-from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
@@ -15,7 +14,9 @@ from sa_keyvault.keyring import Ring, drop_state
 from sa_keyvault.statements.checks import PASSED, require_sendable
 from sa_keyvault.statements.inserts import Inserts
 from sa_keyvault.statements.made import MadeValues
+from sa_keyvault.statements.own import CRITERIA_OF_OTHERS
 from sa_keyvault.statements.plans import Plans, TablePlan
+from sa_keyvault.statements.tracebacks import frames_of_others
 from sa_keyvault.statements.updates import Updates
 from sa_keyvault.statements.values import with_column_types
 from sa_keyvault.types import SealedValue
@@ -81,8 +82,8 @@ class StatementHooks:
             return (statement, rows, {}) if len(rows) > 1 else (statement, [], rows[0] if rows else {})
         except Exception as error:  # noqa: BLE001 - it is raised again
             # the frames that it passed, and this one, would keep the plaintext parameters in its traceback
-            refusal = error.with_traceback(_frames_of_others(error))
-        multiparams, params, given = (), {}, ()
+            refusal = error.with_traceback(frames_of_others(error))
+        statement, written, changed, multiparams, params, given = None, None, None, (), {}, ()
         raise refusal
 
     def _prepare(
@@ -115,9 +116,9 @@ class StatementHooks:
         self._made.finish(connection, result)
         try:
             self._inserts.pending.finish(connection, result)
-        except KeyVaultError as error:
+        except Exception as error:  # noqa: BLE001 - it is raised again
             # the frames that it passed, and this one, would keep the plaintext parameters in its traceback
-            refusal = error.with_traceback(None)
+            refusal = error.with_traceback(frames_of_others(error))
             del multiparams, params, result
         else:
             return
@@ -129,7 +130,8 @@ class StatementHooks:
         # every statement comes here, nearly always with a compilation that was looked at already
         if getattr(context.compiled, PASSED, False):
             return statement, parameters
-        if context.compiled is None or store.INTERNAL in context.execution_options:
+        options = context.execution_options
+        if context.compiled is None or (store.INTERNAL in options and CRITERIA_OF_OTHERS not in options):
             return statement, parameters
         try:
             require_sendable(context.compiled, self._plans)
@@ -190,14 +192,6 @@ class StatementHooks:
 
     def _on_close(self, dbapi_connection: Any, connection_record: Any) -> None:
         self._ring.after_transaction(drop_state(connection_record.info))
-
-
-def _frames_of_others(error: Exception) -> TracebackType | None:
-    """Return where *error* comes from, if it is none of the library's own: the application's default, or a driver."""
-    found = None if isinstance(error, KeyVaultError) else error.__traceback__
-    while found is not None and str(found.tb_frame.f_globals.get("__name__")).partition(".")[0] == "sa_keyvault":
-        found = found.tb_next
-    return found
 
 
 def _restore(parameters: Sequence[MutableMapping[str, Any]]) -> None:

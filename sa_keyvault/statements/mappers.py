@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapper, attributes
 
 from sa_keyvault.errors import ConfigurationError
 from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_onupdate
+from sa_keyvault.statements.tracebacks import frames_of_others
 from sa_keyvault.types import Declaration, Encrypted, encrypted_columns
 
 __all__ = ["listen_to_mappers"]
@@ -78,7 +79,15 @@ def _on_update(columns: list[tuple[str, Column[Any]]]) -> Callable[[Mapper[Any],
             if not state.attrs[key].history.has_changes():
                 options, row = connection.get_execution_options(), _current(mapper, state.dict)
                 context = DefaultContext(connection, options, column, row, isinsert=False, executemany=False)
-                attributes.set_attribute(target, key, evaluate(column.onupdate, context))
+                try:
+                    attributes.set_attribute(target, key, evaluate(column.onupdate, context))
+                except Exception as error:  # noqa: BLE001 - it is raised again
+                    # this frame, and what it passed, would keep the object's values in its traceback
+                    failure = error.with_traceback(frames_of_others(error))
+                else:
+                    continue
+                del row, context
+                raise failure
 
     return set_unchanged
 

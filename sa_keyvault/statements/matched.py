@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BindParameter, Column, ColumnElement, Connection, false, select, tuple_
+from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import Update
 from sqlalchemy.util import immutabledict
@@ -69,16 +70,19 @@ class MatchedUpdates:
         options: Mapping[str, Any],
     ) -> list[StoredRow]:
         chosen = select().select_from(statement.table)
-        chosen = chosen.where(*statement._where_criteria).limit(self._limit + 1)
+        chosen = chosen.where(*statement._where_criteria)
+        if not _has_other_tables(statement, plan):
+            # a row that is joined to several others comes several times
+            chosen = chosen.limit(self._limit + 1)
         chosen = chosen.options(*statement._with_options) if statement._with_options else chosen
         found = read_rows(connection, plan, chosen.params(row) if row else chosen, kept, options)
-        if len(found) > self._limit:
+        unique = {tuple(row.symbols[column.key] for column in plan.key): row for row in found}
+        if len(unique) > self._limit:
             msg = (
                 f"an UPDATE of encrypted columns of {plan.table.fullname} matches more than {self._limit} rows, "
                 "each of which is sealed by itself; update them in batches, or raise update_limit"
             )
             raise UnsupportedStatementError(msg)
-        unique = {tuple(row.symbols[column.key] for column in plan.key): row for row in found}
         return list(unique.values())
 
     def _write(
@@ -138,6 +142,9 @@ def _rest(statement: Update, plan: TablePlan, stored: Sequence[StoredRow], row: 
     if not _has_other_tables(statement, plan):
         # what was just written may have changed what they say, and so does `random()`: the rows are those of the keys
         rest._where_criteria = ()
+        rest._with_options = tuple(
+            option for option in statement._with_options if not isinstance(option, LoaderCriteriaOption)
+        )
     parameters = {name: value for name, value in row.items() if name not in hidden}
     if own := {column: column for column in _with_onupdate(plan)}:
         # their values were made and written already

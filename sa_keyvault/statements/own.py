@@ -7,7 +7,10 @@ from sqlalchemy import Connection, Table
 
 from sa_keyvault import store
 
-__all__ = ["internal", "postgresql_relation", "schema_of"]
+__all__ = ["CRITERIA_OF_OTHERS", "internal", "postgresql_relation", "schema_of"]
+
+CRITERIA_OF_OTHERS = "sa_keyvault_criteria_of_others"
+"""Execution option of a statement of the library's own that has criteria of the application's."""
 
 
 def internal(options: Mapping[str, Any]) -> dict[str, Any]:

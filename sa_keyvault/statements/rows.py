@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, LargeBinary, Select
 
 from sa_keyvault.dialects import RowBytes
 from sa_keyvault.statements.locks import locked
-from sa_keyvault.statements.own import internal
+from sa_keyvault.statements.own import CRITERIA_OF_OTHERS, internal
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.types import bytes_reader, find_symbols
 
@@ -54,7 +54,7 @@ def read_rows(
         column = encrypted.declaration.column
         columns.append(RowBytes(column, find_symbols(column)[1], LargeBinary()).label(f"envelope_{key}"))
     chosen = locked(connection, statement.with_only_columns(*columns, maintain_column_froms=True), plan.table, options)
-    found = connection.execute(chosen, execution_options=internal(options)).all()
+    found = connection.execute(chosen, execution_options={**internal(options), CRITERIA_OF_OTHERS: True}).all()
     width = len(named)
     readers = [bytes_reader(plan.encrypted[key].declaration, connection.dialect) for key in keys]
     return [

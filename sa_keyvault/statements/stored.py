@@ -3,6 +3,7 @@
 Text keys compare by collation: case, accents, trailing blanks on MariaDB, NOCASE on SQLite, citext on PostgreSQL.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,9 @@ from sa_keyvault.statements.locks import locked
 from sa_keyvault.statements.own import internal, postgresql_relation
 from sa_keyvault.statements.plans import TablePlan
 
-__all__ = ["are_distinct", "chunks", "stored_symbols"]
+__all__ = ["are_distinct", "chunks", "folded", "stored_symbols"]
 
+_IGNORED = {"Mn", "Me", "Cf", "Cc"}  # marks and controls: general categories of Unicode, UAX #44 section 5.7.1
 _CHUNK = 200  # keys per SELECT; SQLite allows 999 parameters in old builds, and a key may have several columns
 
 
@@ -68,40 +70,69 @@ def _select(
     return [tuple(row) for row in connection.execute(statement, execution_options=internal(options))]
 
 
-# citext, or a domain over it, and collations that are told so compare texts by more than their bytes
-_BY_BYTES = text(
+def folded(text: str) -> str:
+    """Return the same text for all that most collations take for one: without case, accents and blanks at the end."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    letters = "".join(letter for letter in decomposed if unicodedata.category(letter) not in _IGNORED)
+    return letters.casefold().rstrip(" ")
+
+
+# what compares texts by more than their bytes: citext, or a domain over it, and collations that are told so
+_COMPARED = text(
     """
-    SELECT bool_and(b.typname <> 'citext' AND coalesce(c.collisdeterministic, true))
-    FROM pg_attribute a
-    JOIN pg_type t ON t.oid = a.atttypid
-    JOIN pg_type b ON b.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
-    LEFT JOIN pg_collation c ON c.oid = a.attcollation
-    WHERE a.attrelid = CAST(CAST(:relation AS TEXT) AS regclass) AND a.attname = ANY(:names)
+    WITH RECURSIVE base(typname, typbasetype, attcollation) AS (
+        SELECT t.typname, t.typbasetype, a.attcollation
+        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid = CAST(CAST(:relation AS TEXT) AS regclass) AND a.attname = ANY(:names)
+        UNION ALL
+        SELECT t.typname, t.typbasetype, b.attcollation FROM base b JOIN pg_type t ON t.oid = b.typbasetype
+    )
+    SELECT bool_or(b.typname = 'citext'), bool_or(NOT coalesce(c.collisdeterministic, true))
+    FROM base b LEFT JOIN pg_collation c ON c.oid = b.attcollation
     """
 )
 
 
 def are_distinct(
-    connection: Connection, plan: TablePlan, rows: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+    connection: Connection,
+    plan: TablePlan,
+    rows: Mapping[tuple[bytes, ...], Mapping[str, Any]],
+    options: Mapping[str, Any],
 ) -> bool:
-    """Whether the database tells the symbols of these rows apart; on PostgreSQL it may say no where it would.
+    """Whether the database tells the symbols of these rows apart; where it cannot be asked, the answer is no.
 
     Args:
         connection: The caller's connection.
         plan: The table.
-        rows: Values of the symbols, by column key; no two have the same.
+        rows: Values of the symbols by column key, by their canonical texts.
         options: Execution options of the caller's statement.
     """
-    own = internal(options)
     if connection.dialect.name == "postgresql":
         relation = postgresql_relation(connection, plan.table, options)
         names = [str(column.name) for column in plan.symbols.values()]
-        return bool(
-            connection.execute(_BY_BYTES, {"relation": relation, "names": names}, execution_options=own).scalar()
-        )
+        asked = {"relation": relation, "names": names}
+        is_citext, is_loose = connection.execute(_COMPARED, asked, execution_options=internal(options)).one()
+        return not is_loose and not (is_citext and _alike(rows))
+    if connection.dialect.name == "sqlite":
+        # its own collations fold less; and it has no UNION of many SELECTs
+        return all(_are_counted(connection, plan, group, options) for group in _alike(rows))
+    return _are_counted(connection, plan, list(rows.values()), options)
+
+
+def _alike(rows: Mapping[tuple[bytes, ...], Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Return the groups of rows whose symbols differ in what collations pass over."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for texts, row in rows.items():
+        groups.setdefault(tuple(folded(text.decode()) for text in texts), []).append(row)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _are_counted(
+    connection: Connection, plan: TablePlan, rows: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+) -> bool:
     # the first SELECT has no row, but the columns, whose collations a UNION compares by
     columns = plan.symbols.items()
     given = [select(*(bindparam(None, row[key], type_=column.type) for key, column in columns)) for row in rows]
     united = union(select(*plan.symbols.values()).where(false()), *given).subquery()
-    found = connection.execute(select(func.count()).select_from(united), execution_options=own)
+    found = connection.execute(select(func.count()).select_from(united), execution_options=internal(options))
     return found.scalar() == len(rows)

@@ -15,8 +15,7 @@ from sa_keyvault.statements.matched import MatchedUpdates
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
 from sa_keyvault.statements.sealing import RowSet, Work, encode_column, given_values, seal_rows
-from sa_keyvault.statements.stored import stored_symbols
-from sa_keyvault.statements.upserts import folded
+from sa_keyvault.statements.stored import folded, stored_symbols
 from sa_keyvault.statements.values import (
     MISSING,
     bound_value,

@@ -1,6 +1,5 @@
 """Upserts: allowed where the row that is updated is the one that the new envelope is bound to."""
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,6 @@ from sa_keyvault.statements.values import column_key
 
 __all__ = [
     "assignments",
-    "folded",
     "moves_envelopes",
     "require_bindable_upsert",
     "require_one_spelling",
@@ -24,7 +22,6 @@ __all__ = [
 ]
 
 _NEW_ROW = ("excluded", "inserted", "new")
-_IGNORED = {"Mn", "Me", "Cf", "Cc"}  # marks and controls: general categories of Unicode, UAX #44 section 5.7.1
 
 
 def moves_envelopes(statement: Insert, plan: TablePlan) -> bool:
@@ -59,24 +56,13 @@ def require_one_spelling(
     Raises:
         sa_keyvault.UnsupportedStatementError: The database takes the keys of two rows for one.
     """
-    alike: dict[tuple[str, ...], dict[tuple[bytes, ...], Mapping[str, Any]]] = {}
-    for row in rows:
-        spelled = tuple(write(row[key]) for key, write in plan.writers.items())
-        alike.setdefault(tuple(folded(text.decode()) for text in spelled), {})[spelled] = row
-    for group in alike.values():
-        if len(group) > 1 and not are_distinct(connection, plan, list(group.values()), options):
-            msg = (
-                f"an upsert into {plan.table.fullname} spells a key in two ways that are one to the database; "
-                "run a statement for each"
-            )
-            raise UnsupportedStatementError(msg)
-
-
-def folded(text: str) -> str:
-    """Return the same text for all that some collation takes for one: without case, accents and blanks at the end."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    letters = "".join(letter for letter in decomposed if unicodedata.category(letter) not in _IGNORED)
-    return letters.casefold().rstrip(" ")
+    spelled = {tuple(write(row[key]) for key, write in plan.writers.items()): row for row in rows}
+    if len(spelled) > 1 and not are_distinct(connection, plan, spelled, options):
+        msg = (
+            f"an upsert into {plan.table.fullname} spells a key in two ways that are one to the database; "
+            "run a statement for each"
+        )
+        raise UnsupportedStatementError(msg)
 
 
 def _require_bindable(
@@ -135,11 +121,18 @@ def assignments(clause: Any) -> list[tuple[Any, Any]]:
 
 
 def _keeps_row(value: Any, key: str) -> bool:
-    if value is None or isinstance(value, Null) or (isinstance(value, BindParameter) and value.value is None):
+    if value is None or isinstance(value, Null) or _is_always_null(value):
         return True
     if isinstance(value, FunctionElement) and value.name == "coalesce":
         return all(_is_column(clause, key) for clause in value.clauses)
     return _is_column(value, key, _NEW_ROW)
+
+
+def _is_always_null(value: Any) -> bool:
+    """Whether *value* is the parameter that SQLAlchemy has made of None; one with a name may be given another value."""
+    if not isinstance(value, BindParameter) or not value.unique:
+        return False
+    return value.value is None and value.callable is None and not value.required
 
 
 def _is_column(value: Any, key: str, tables: Iterable[str] = ()) -> bool:
