@@ -18,7 +18,6 @@ from sa_keyvault.statements.own import CRITERIA_OF_OTHERS
 from sa_keyvault.statements.plans import Plans, TablePlan
 from sa_keyvault.statements.tracebacks import frames_of_others
 from sa_keyvault.statements.updates import Updates
-from sa_keyvault.statements.values import with_column_types
 from sa_keyvault.types import SealedValue
 
 __all__ = ["StatementHooks"]
@@ -77,26 +76,26 @@ class StatementHooks:
             self._writers.add(connection)
             self._made.forget(connection)
             given = multiparams or ([params] if params else [])
-            changed, rows = self._prepare(connection, written, plan, given, options)
-            statement = _in_place_of(statement, changed)
+            statement, rows = self._prepare(connection, statement, written, plan, given, options)
             return (statement, rows, {}) if len(rows) > 1 else (statement, [], rows[0] if rows else {})
         except Exception as error:  # noqa: BLE001 - it is raised again
             # the frames that it passed, and this one, would keep the plaintext parameters in its traceback
             refusal = error.with_traceback(frames_of_others(error))
-        statement, written, changed, multiparams, params, given = None, None, None, (), {}, ()
+        statement, written, multiparams, params, given = None, None, (), {}, ()
         raise refusal
 
     def _prepare(
         self,
         connection: Connection,
-        statement: Insert | Update,
+        statement: Any,
+        written: Insert | Update,
         plan: TablePlan,
         given: Sequence[Mapping[str, Any]],
         options: Mapping[str, Any],
-    ) -> tuple[Insert | Update, list[dict[str, Any]]]:
-        if isinstance(statement, Insert):
-            return self._inserts.prepare(connection, with_column_types(statement, plan), plan, given, options)
-        return self._updates.prepare(connection, with_column_types(statement, plan), plan, given, options)
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        prepare: Any = self._inserts.prepare if isinstance(written, Insert) else self._updates.prepare
+        changed, rows = prepare(connection, written, plan, given, options)
+        return _in_place_of(statement, changed), rows
 
     def _after_execute(
         self,

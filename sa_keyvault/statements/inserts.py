@@ -25,8 +25,9 @@ from sa_keyvault.statements.values import (
     has_expression,
     is_expression,
     is_null,
-    parameter_name,
+    set_value,
     statement_values,
+    with_own_parameters,
 )
 
 __all__ = ["Inserts"]
@@ -65,11 +66,14 @@ class Inserts:
         values = statement_values(statement, plan.table)
         rows = [dict(row) for row in parameters] or [{}]
         merged = [_merged(values, row) for row in rows] if values else rows
-        names = {key: parameter_name(key, value) for key, value in values.items()}
+        for key in plan.encrypted.keys() & values.keys():
+            given_values(plan, key, merged)
+        statement, names = with_own_parameters(statement, plan)
         work = Work(connection, plan, options, RowSet(rows, merged, names))
+        work.rows.give_named(plan.bound)
         if _may_seal(plan, merged):
-            # the first row says for all which values are given
-            given = frozenset(merged[0])
+            # the statement, and the first row, say for all which values are given
+            given = frozenset(merged[0]) | values.keys()
             _give_defaults(work, [given] * len(merged))
             statement = self._seal(work, statement)
             made = [column for column in plan.defaults if column.key in merged[0].keys() - given]
@@ -113,8 +117,9 @@ class Inserts:
         if self._is_pending(work):
             work_keys = [dict(row) for row in work.values]
             for row in work.rows.parameters:
-                row.pop(str(_counter(work.plan, work.connection.dialect)), None)
-            pending = PendingInsert(work.plan, encoded, work_keys, work.options)
+                counter = str(_counter(work.plan, work.connection.dialect))
+                row.pop(work.rows.names.get(counter, counter), None)
+            pending = PendingInsert(work.plan, encoded, work_keys, work.rows.names, work.options)
             return self.pending.begin(work.connection, statement, pending, work.rows.parameters)
         statement = _without_key_return(self._give_generated(work, statement), work.plan)
         symbol_rows = self._symbol_rows(work, statement)
@@ -223,7 +228,7 @@ def _give_defaults(work: Work, given: Sequence[frozenset[str]]) -> None:
 
 
 def _merged(values: Mapping[str, Any], row: Mapping[str, Any]) -> Row:
-    own = {key: row[key] if key in row else bound_value(value, row) for key, value in values.items()}
+    own = {key: set_value(key, value, row) for key, value in values.items()}
     return {**row, **{key: value for key, value in own.items() if value is not MISSING}}
 
 
@@ -236,7 +241,7 @@ def _named(statement: Insert, plan: TablePlan, row: Any, parameters: Mapping[str
 
 def _is_null_in_statement(work: Work, key: str) -> bool:
     """Whether the statement itself says NULL, which needs no key and no parameter."""
-    return is_null(work.values[0][key]) and not any(key in row for row in work.rows.parameters)
+    return is_null(work.values[0].get(key)) and not any(key in row for row in work.rows.parameters)
 
 
 def _missing(work: Work, column: Column[Any]) -> list[int]:

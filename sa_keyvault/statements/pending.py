@@ -40,12 +40,14 @@ class PendingInsert:
         plan: Their table.
         encoded: Plaintexts by column key, one per row.
         rows: The rows' parameters, by column key.
+        names: Parameter name of each value that the statement gives under another name.
         options: Execution options of the caller's statement.
     """
 
     plan: TablePlan
     encoded: Mapping[str, Sequence[bytes | None]]
     rows: Sequence[Mapping[str, Any]]
+    names: Mapping[str, str]
     options: Mapping[str, Any]
 
 
@@ -68,8 +70,9 @@ class PendingInserts:
         """
         self._require_sealable(connection, statement, pending)
         for key, plaintexts in pending.encoded.items():
+            name = pending.names.get(key, key)
             for row, plaintext in zip(rows, plaintexts, strict=True):
-                row[key] = None if plaintext is None else SealedValue(pending_envelope(), row.get(key))
+                row[name] = None if plaintext is None else SealedValue(pending_envelope(), row.get(name))
         connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}", execution_options=internal(pending.options))
         self._open[connection] = pending
         state_of(connection).unsealed += len(rows)

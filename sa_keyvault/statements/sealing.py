@@ -1,11 +1,11 @@
 """Seals the values of rows whose symbols are known."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Null
 
 from sa_keyvault.errors import EncodingError, EncryptionError, UnsupportedStatementError
 from sa_keyvault.keyring import Ring
@@ -35,6 +35,13 @@ class RowSet:
         """Set the value of one column in every row."""
         for position, value in enumerate(given):
             self.give_one(position, key, value)
+
+    def give_named(self, keys: Collection[str]) -> None:
+        """Give those of *keys* that the statement has parameters for under the names that these have."""
+        for key in self.names.keys() & set(keys):
+            for position, values in enumerate(self.values):
+                if key in values:
+                    self.give_one(position, key, values[key])
 
     def give_one(self, position: int, key: str, value: Any) -> None:
         """Set the value of one column in one row."""
@@ -79,7 +86,7 @@ def given_values(plan: TablePlan, key: str, rows: Sequence[Mapping[str, Any]]) -
     raise UnsupportedStatementError(msg, area=plan.encrypted[key].area)
 
 
-def encode_column(column: EncryptedColumn, values: Iterable[Any]) -> list[bytes | None]:
+def encode_column(column: EncryptedColumn, values: Sequence[Any]) -> list[bytes | None]:
     """Return the plaintexts of *values*; None stands for NULL.
 
     Raises:
@@ -87,7 +94,9 @@ def encode_column(column: EncryptedColumn, values: Iterable[Any]) -> list[bytes 
     """
     encode = column.values.encode
     try:
-        return list(map(encode, values))
+        if Null not in set(map(type, values)):
+            return list(map(encode, values))
+        return [None if isinstance(value, Null) else encode(value) for value in values]
     except EncryptionError as error:
         problem = f"{column.declaration.binding.label}: {error.with_traceback(None)}"
     # outside the except clause: an error kept as context would hold the value in its traceback

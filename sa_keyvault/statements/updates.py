@@ -22,8 +22,9 @@ from sa_keyvault.statements.values import (
     is_expression,
     is_null,
     key_parameters,
-    parameter_name,
+    set_value,
     statement_values,
+    with_own_parameters,
 )
 
 __all__ = ["Updates"]
@@ -71,11 +72,13 @@ class Updates:
         values = [_set_values(plan, given, row) for row in rows]
         for key in plan.encrypted.keys() & given.keys():
             given_values(plan, key, values)
-        names = {key: parameter_name(key, value) for key, value in given.items()}
         self._made.begin(connection, _give_onupdate(connection, plan, rows, values, options), values[0])
         if plan.bound.isdisjoint(values[0]):
             return statement, rows if parameters else []
         _refuse_expressions(plan, values[0])
+        statement, names = with_own_parameters(statement, plan)
+        owned = RowSet(rows, values, names)
+        owned.give_named(plan.bound)
         changes_symbol = not plan.symbols.keys().isdisjoint(values[0])
         encoded = _encoded(plan, values)
         if not changes_symbol and not _has_plaintext(encoded):
@@ -85,7 +88,7 @@ class Updates:
             return self._matched.prepare(connection, statement, plan, rows, values, options)
         symbols = [{key: bound_value(demanded[key], row) for key in named} for row in rows]
         kept = [key for key in plan.encrypted if key not in values[0]] if changes_symbol else []
-        work = _KeyedWork(connection, plan, options, RowSet(rows, values, names), symbols, kept)
+        work = _KeyedWork(connection, plan, options, owned, symbols, kept)
         if changes_symbol or len(named) < len(plan.symbols):
             return self._seal_stored(work, statement)
         self._seal(work, encoded)
@@ -129,7 +132,7 @@ def _set_values(plan: TablePlan, given: Mapping[str, Any], row: Mapping[str, Any
     """Return what an UPDATE sets, by column key: values of the statement, and parameters that are columns."""
     values = {key: value for key, value in row.items() if key in plan.columns and key not in given}
     for key, value in given.items():
-        values[key] = row[key] if key in row else bound_value(value, row)
+        values[key] = set_value(key, value, row)
     return {key: value for key, value in values.items() if value is not MISSING}
 
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import BindParameter, BooleanClauseList, ColumnElement, Null, Table
+from sqlalchemy import BindParameter, BooleanClauseList, ColumnElement, Null, Table, bindparam
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.dml import Insert, Update
 from sqlalchemy.sql.elements import BinaryExpression, ClauseElement, Grouping
 from sqlalchemy.util import immutabledict
 
-from sa_keyvault.statements.plans import EncryptedColumn, TablePlan
+from sa_keyvault.statements.plans import TablePlan
 
 __all__ = [
     "MISSING",
@@ -23,9 +23,12 @@ __all__ = [
     "is_null",
     "key_parameters",
     "parameter_name",
+    "set_value",
     "statement_values",
-    "with_column_types",
+    "with_own_parameters",
 ]
+
+_OWN = "sa_keyvault_value_"
 
 _Dml = TypeVar("_Dml", Insert, Update)
 
@@ -73,33 +76,48 @@ def expressions(statement: Insert | Update) -> dict[Any, Any]:
     return dict(getattr(statement, "_ordered_values", None) or statement._values or {})
 
 
-def with_column_types(statement: _Dml, plan: TablePlan) -> _Dml:
-    """Return *statement* with each bind parameter of an encrypted column given that column's type.
+def with_own_parameters(statement: _Dml, plan: TablePlan) -> tuple[_Dml, dict[str, str]]:
+    """Return *statement* with a parameter of its own for each encrypted column and symbol, and their names by key.
 
-    A literal and a lambda's variable have the type of their Python value; it would not let an envelope through.
+    One that has a name may stand for something else in the statement as well, which is not to be sealed; and a
+    literal, or a lambda's variable, has the type of its Python value, which would not let an envelope through.
     """
-    values = expressions(statement)
-    if not values:
-        return statement
-    retyped = {
-        key: _retyped(value, plan.encrypted.get(column_key(statement, plan.table, key)))
-        for key, value in values.items()
+    given = expressions(statement)
+    named = {key: column_key(statement, plan.table, key) for key in given}
+    changed = {key: _own(value, named[key], plan) for key, value in given.items()}
+    names = {
+        named[key]: parameter_name(named[key], value)
+        for key, value in changed.items()
+        if isinstance(value, BindParameter)
     }
-    if all(retyped[key] is value for key, value in values.items()):
-        return statement
-    changed: Any = statement._clone()
+    if all(changed[key] is value for key, value in given.items()):
+        return statement, names
+    rewritten: Any = statement._clone()
     if getattr(statement, "_ordered_values", None):
-        changed._ordered_values = list(retyped.items())
+        rewritten._ordered_values = list(changed.items())
     else:
-        changed._values = immutabledict(retyped)
-    return cast("_Dml", changed)
+        rewritten._values = immutabledict(changed)
+    return cast("_Dml", rewritten), names
 
 
-def _retyped(value: Any, column: EncryptedColumn | None) -> Any:
-    if column is None or not isinstance(value, BindParameter) or value.type._isnull:
+def _own(value: Any, key: str, plan: TablePlan) -> Any:
+    if key not in plan.bound or not isinstance(value, BindParameter):
         return value
-    declared = column.declaration.type_
-    return value if isinstance(value.type, type(declared)) else value._with_binary_element_type(declared)
+    type_ = plan.encrypted[key].declaration.type_ if key in plan.encrypted else plan.symbols[key].type
+    if value.unique and (value.type._isnull or isinstance(value.type, type(type_))):
+        return value
+    return bindparam(f"{_OWN}{key}", type_=type_)
+
+
+def set_value(key: str, value: Any, parameters: Mapping[str, Any]) -> Any:
+    """Return what a column is set to for which the statement has *value*; MISSING where a parameter is not given.
+
+    A parameter with the column's name takes the place of a literal, and of nothing else: as in SQLAlchemy.
+    """
+    is_named = isinstance(value, BindParameter) and not value.unique
+    if is_named or is_expression(value) or key not in parameters:
+        return bound_value(value, parameters)
+    return parameters[key]
 
 
 def is_expression(value: Any) -> bool:

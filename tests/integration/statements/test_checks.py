@@ -218,3 +218,17 @@ def test_plain_column_set_to_an_encrypted_one(engine: Engine) -> None:
         for value in (people.c.name, func.coalesce(people.c.name, people.c.name), stored):
             with pytest.raises(UnsupportedStatementError, match="city cannot be set to"):
                 connection.execute(update(people).values(city=value))
+
+
+def test_union_that_is_not_read(engine: Engine) -> None:
+    """A union whose encrypted column nobody reads may begin with another one; an INSERT keeps to the rule of copies."""
+    first, second = select(people.c.id, null().label("v")), select(people.c.id, people.c.name)
+    united = union_all(first, second).subquery()
+    filler = type_coerce(null(), people.c.name.type)
+    nobody = [select(people.c.id, people.c.city, part).where(people.c.id < 0) for part in (null(), people.c.name)]
+    with engine.begin() as connection:
+        assert len(connection.execute(select(united.c.id)).all()) == 2 * len(NAMES)
+        assert connection.execute(select(people.c.id).where(exists(union_all(first, second)))).first() is not None
+        connection.execute(insert(people).from_select(["id", "city", "name"], union_all(*nobody)))
+        with pytest.raises(UnsupportedStatementError, match="put the SELECT with the encrypted column first"):
+            connection.execute(union_all(select(people.c.id, filler), second))

@@ -9,7 +9,7 @@ import sqlalchemy
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, func, insert, literal, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column, registry
-from support.leaks import marked
+from support.leaks import marked, own_locals
 from support.models import map_class
 
 from sa_keyvault import ConfigurationError, Encrypted, KeyRing
@@ -193,10 +193,35 @@ def test_failing_default(engine: Engine, ring: KeyRing, metadata: MetaData) -> N
     ring.initialize(engine, metadata)
     with engine.connect() as connection, pytest.raises(LookupError, match="name") as caught:
         connection.execute(insert(table), {"id": 1, "text": A})
-    frames = [frame for frame, _ in traceback.walk_tb(caught.tb)]
-    own = [frame for frame in frames if frame.f_globals["__name__"].startswith("sa_keyvault")]
-    assert frames[-1].f_code.co_name == "fail"
-    assert [name for frame in own for name, held in frame.f_locals.items() if A in repr(held)] == []
+    assert [frame.f_code.co_name for frame, _ in traceback.walk_tb(caught.tb)][-1] == "fail"
+    assert [name for _, name, held in own_locals(caught.value) if A in repr(held)] == []
+
+
+def test_failing_onupdate_of_an_object(engine: Engine, ring: KeyRing, metadata: MetaData) -> None:
+    """The same in a flush: the values of the object are in no frame of the library's."""
+
+    def fail() -> str:
+        raise LookupError
+
+    table = Table(
+        "failing",
+        metadata,
+        Column("id", Integer, primary_key=True),
+        Column("name", Encrypted(String(100))),
+        Column("text", Encrypted(String(100)), onupdate=fail),
+    )
+    failing = map_class(table)
+    ring.initialize(engine, metadata)
+    metadata.create_all(engine)
+    with Session(engine) as session:
+        one = failing(id=1, name=A, text=A)
+        session.add(one)
+        session.flush()
+        one.name = f"{A}!"
+        with pytest.raises(LookupError) as caught:
+            session.flush()
+    assert [frame.f_code.co_name for frame, _ in traceback.walk_tb(caught.tb)][-1] == "fail"
+    assert [name for _, name, held in own_locals(caught.value) if A in repr(held)] == []
 
 
 def test_onupdate_that_was_taken_away(engine: Engine, hashed: Table) -> None:

@@ -16,6 +16,8 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    lambda_stmt,
+    literal,
     null,
     select,
     type_coerce,
@@ -26,7 +28,7 @@ from sqlalchemy.orm.exc import StaleDataError
 from support.leaks import marked
 from support.models import map_class
 
-from sa_keyvault import Encrypted, KeyRing, UnsupportedStatementError
+from sa_keyvault import Encrypted, KeyRing, UnsupportedOperatorError, UnsupportedStatementError
 
 A, B, C = marked("a"), marked("b"), marked("c")
 
@@ -251,6 +253,25 @@ def test_limit_of_rows(engine: Engine, make_ring: Any, make_engine: Any) -> None
         assert emails(connection, table) == [A, B, B]
 
 
+def test_limit_counts_rows(engine: Engine, make_ring: Any, make_engine: Any) -> None:
+    """A row that is joined to several others counts once."""
+    ring = make_ring(update_limit=2)
+    limited = make_engine(engine.url, ring)
+    metadata = MetaData()
+    table = Table("many", metadata, Column("id", Integer, primary_key=True), Column("email", Encrypted(String(100))))
+    notes = Table("notes", metadata, Column("id", Integer, primary_key=True), Column("many_id", Integer))
+    ring.initialize(limited, metadata)
+    metadata.create_all(limited)
+    with limited.begin() as connection:
+        connection.execute(insert(table), [{"email": A}] * 3)
+        connection.execute(insert(notes), [{"id": number, "many_id": 1} for number in range(1, 9)])
+        connection.execute(update(table).where(table.c.id == notes.c.many_id, notes.c.id > 0).values(email=B))
+        assert emails(connection, table) == [B, A, A]
+        everybody = update(table).where(table.c.id != notes.c.many_id + 10, notes.c.id > 0).values(email=B)
+        with pytest.raises(UnsupportedStatementError, match="more than 2 rows"):
+            connection.execute(everybody)
+
+
 def test_client_side_onupdate(engine: Engine, ring: KeyRing) -> None:
     """A client-side `onupdate` of an encrypted column is evaluated and sealed, in Core and in the ORM."""
     table = Table(
@@ -411,6 +432,50 @@ def test_parameter_sets_that_follow_one_another(engine: Engine, bound: Table) ->
             connection.execute(statement, [{"old": 1, "new": 9, "secret": B}, {"old": 9, "new": 9, "secret": C}])
         connection.execute(statement, [{"old": 3, "new": 4, "secret": B}, {"old": 2, "new": 3, "secret": C}])
         assert emails(connection, bound) == [A, C, B]
+
+
+def test_parameter_that_stands_for_two_things(engine: Engine, user_class: Any, filled: Table) -> None:
+    """A named parameter, or a lambda's variable, may stand in SET and in WHERE: only what is set is sealed."""
+    statement = (
+        update(filled)
+        .where(filled.c.id == bindparam("key"), filled.c.name == bindparam("x"))
+        .values(email=bindparam("x"), picture=None)
+    )
+    crossed = update(filled).where(filled.c.id == 2).values(name=bindparam("email"), email=bindparam("name"))
+    name = "n3"
+    by_lambda = lambda_stmt(
+        lambda: update(user_class).where(user_class.id == 3, user_class.name == name).values(email=name)
+    )
+    with Session(engine) as session:
+        counts = [
+            session.execute(statement, {"key": 1, "x": "n1"}).rowcount,  # type: ignore[attr-defined]
+            session.execute(crossed, {"name": B, "email": A}).rowcount,  # type: ignore[attr-defined]
+            session.execute(by_lambda).rowcount,  # type: ignore[attr-defined]
+            session.execute(
+                update(filled).where(filled.c.name == bindparam("x")).values(email=bindparam("x")), {"x": "n1"}
+            ).rowcount,  # type: ignore[attr-defined]
+        ]
+        session.commit()
+        found = session.execute(select(filled.c.name, filled.c.email).order_by(filled.c.id)).all()
+    assert (counts, found) == ([1, 1, 1, 1], [("n1", "n1"), (A, B), ("n3", "n3")])
+
+
+def test_option_with_criteria(engine: Engine, user_class: Any, filled: Table) -> None:
+    """Criteria of an option choose the rows once, like those of the statement; and no value is sent beside a column."""
+    statement = update(user_class).where(user_class.name != "x").values(email=B, name="changed")
+    unsynchronized: Any = {"execution_options": {"synchronize_session": False}}
+    with Session(engine) as session:
+        session.execute(update(filled).where(filled.c.id == 2).values(email=None))
+        unset = with_loader_criteria(user_class, user_class.email.is_(None))
+        assert session.execute(statement.options(unset), **unsynchronized).rowcount == 1  # type: ignore[attr-defined]
+        assert session.execute(select(filled.c.name, filled.c.email).order_by(filled.c.id)).all() == [
+            ("n1", A),
+            ("changed", B),
+            ("n3", A),
+        ]
+        beside = with_loader_criteria(user_class, literal(A) == user_class.email)
+        with pytest.raises(UnsupportedOperatorError, match="would be sent as it is"):
+            session.execute(statement.options(beside), **unsynchronized)
 
 
 def test_parameter_named_like_a_column(engine: Engine, filled: Table) -> None:
