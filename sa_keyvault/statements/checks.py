@@ -41,14 +41,16 @@ def require_sendable(compiled: Any, plans: Plans) -> None:
     """
     for cte in getattr(compiled, "ctes", None) or ():
         _refuse_writing_cte(cte, plans)
-    statement, state = compiled.statement, getattr(compiled, "compile_state", None)
+    statement = compiled.statement
+    # what the ORM has made of it has the criteria of its options, too, and only columns of tables
+    made = getattr(getattr(compiled, "compile_state", None), "statement", statement)
     if isinstance(statement, CompoundSelect):
         _require_one_label(statement)
-    # what the ORM has made of it has the criteria of its options, too
-    for one in {id(one): one for one in (statement, getattr(state, "statement", None)) if one is not None}.values():
-        require_meaning(one)
-        if isinstance(one, Select):
-            _require_opened(one)
+    for one in (statement,) if made is statement else (statement, made):
+        if one is not None:
+            require_meaning(one)
+    if isinstance(made, Select):
+        _require_opened(made)
     setattr(compiled, PASSED, True)
 
 
