@@ -74,8 +74,11 @@ class MatchedUpdates:
         if not _has_other_tables(statement, plan):
             # a row that is joined to several others comes several times
             chosen = chosen.limit(self._limit + 1)
+        if given := {name: row[name] for name in row.keys() & _parameter_names(statement)}:
+            chosen = chosen.params(given)
+        # behind the parameters: SQLAlchemy 2.0 cannot copy a statement with options that have criteria
         chosen = chosen.options(*statement._with_options) if statement._with_options else chosen
-        found = read_rows(connection, plan, chosen.params(row) if row else chosen, kept, options)
+        found = read_rows(connection, plan, chosen, kept, options)
         unique = {tuple(row.symbols[column.key] for column in plan.key): row for row in found}
         if len(unique) > self._limit:
             msg = (
