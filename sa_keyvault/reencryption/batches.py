@@ -134,13 +134,17 @@ class Converting:
         """Return the numbers of the keys that values may stay under, by area."""
         return {area: self._ring.active_numbers(area) for area in self._change.areas}
 
-    def remaining(self) -> int:
-        """Return how many rows are to be written, as far as the key numbers tell."""
+    def adopt_keys(self) -> None:
+        """Take up the keys that others have made since: values under them are done."""
         with self.transaction() as connection:
             self._ring.before_statement(connection)
-            for area in self.active():
-                # a key that another server has made since is as good as this one's own
+            for area in self._change.areas:
                 self._ring.adopt_committed(area, connection)
+
+    def remaining(self) -> int:
+        """Return how many rows are to be written, as far as the key numbers tell."""
+        self.adopt_keys()
+        with self.transaction() as connection:
             return int(self._reader.select(connection, self._walk.count(self.active())).scalar_one())
 
     @property

@@ -189,6 +189,8 @@ def work_off(work: Converting, parts: Parts, pace: Pace, watch: Watch) -> None:
         claim = parts.claim()
         if claim is None:
             break
+        # others were at this part, or at all of the table, before this one knew the keys that they made for it
+        work.adopt_keys()
         _work_on(work, parts, claim, pace, watch)
 
 

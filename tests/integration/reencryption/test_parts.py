@@ -14,7 +14,9 @@ from support.jobs import CLAIMANTS, all_done, job_parts
 from sa_keyvault import ReencryptionError, store
 from sa_keyvault.reencryption import Pace, Progress, Report, reencrypt, reencrypting
 from sa_keyvault.reencryption.batches import Converting
+from sa_keyvault.reencryption.jobs import begin, run_rounds, work_off
 from sa_keyvault.reencryption.parts import Parts
+from sa_keyvault.reencryption.watch import Watch
 from sa_keyvault.store.schema import job_table
 
 TENS = Pace(batch_size=10, part_size=30, threads=1)
@@ -57,6 +59,20 @@ def test_two_jobs_share_the_work(rotated: Engine, url: URL, make_ring: RingMaker
     with ThreadPoolExecutor(2) as executor:
         reports = list(executor.map(work, [rotated, other]))
     assert sum(report.rows for report in reports) == 100
+    assert all_done(rotated)
+
+
+def test_late_job(rotated: Engine, url: URL, make_ring: RingMaker, make_engine: EngineMaker) -> None:
+    """A job that counted its rows before another did all of them does none again: it takes up the other's keys."""
+    ring = make_ring(refresh_seconds=0)
+    other = make_engine(url, ring)
+    ring.initialize(other)
+    change, watch = reencrypting(CLAIMANTS), Watch("late", TENS, None)
+    late = Converting(other, change, watch.note_unreadable)
+    begin(late, change, watch)
+    assert reencrypt(rotated, CLAIMANTS, pace=TENS).rows == 100
+    report = run_rounds(late, change, TENS, watch, lambda parts: work_off(late, parts, TENS, watch))
+    assert (report.rows, report.is_finished) == (0, True)
     assert all_done(rotated)
 
 
