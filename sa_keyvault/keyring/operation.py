@@ -111,14 +111,7 @@ class Rewrapped(NamedTuple):
 
 
 class Operation(Chain):
-    """What one operation has changed so far.
-
-    Args:
-        connection: Where the key store is.
-        identity: Who changes it.
-        reason: Why.
-        keys: The keys as they were found.
-    """
+    """What one operation has changed so far: the keys, beside the chain that it notes it in; made of the same."""
 
     def __init__(self, connection: Connection, identity: Identity, reason: str, keys: KeySet) -> None:
         super().__init__(connection, identity, reason, keys)

@@ -65,8 +65,10 @@ def has_client_onupdate(column: Column[Any]) -> bool:
     return isinstance(column.onupdate, (ScalarElementColumnDefault, CallableColumnDefault))
 
 
-def evaluate(default: Any, context: DefaultContext) -> Any:
-    """Return the value that a client-side default gives for one row."""
+def evaluate(context: DefaultContext) -> Any:
+    """Return the value that the client-side default, or `onupdate`, of the context's column gives for its row."""
+    column = context.current_column
+    default = column.default if context.isinsert else column.onupdate
     if isinstance(default, CallableColumnDefault):
         return default.arg(context)  # type: ignore[arg-type]
     assert isinstance(default, ColumnDefault)  # noqa: S101 - the two functions above are asked first

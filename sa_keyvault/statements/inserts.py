@@ -224,7 +224,7 @@ def _give_defaults(work: Work, given: Sequence[frozenset[str]]) -> None:
                 context = DefaultContext(
                     work.connection, work.options, column, row, isinsert=True, executemany=len(given) > 1
                 )
-                work.rows.give_one(position, column.key, evaluate(column.default, context))
+                work.rows.give_one(position, column.key, evaluate(context))
 
 
 def _merged(values: Mapping[str, Any], row: Mapping[str, Any]) -> Row:

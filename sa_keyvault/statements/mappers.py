@@ -77,19 +77,21 @@ def _on_update(columns: list[tuple[str, Column[Any]]]) -> Callable[[Mapper[Any],
             return
         for key, column in columns:
             if not state.attrs[key].history.has_changes():
-                options, row = connection.get_execution_options(), _current(mapper, state.dict)
-                context = DefaultContext(connection, options, column, row, isinsert=False, executemany=False)
-                try:
-                    attributes.set_attribute(target, key, evaluate(column.onupdate, context))
-                except Exception as error:  # noqa: BLE001 - it is raised again
-                    # this frame, and what it passed, would keep the object's values in its traceback
-                    failure = error.with_traceback(frames_of_others(error))
-                else:
-                    continue
-                del row, context
-                raise failure
+                attributes.set_attribute(target, key, _made(column, connection, _current(mapper, state.dict)))
 
     return set_unchanged
+
+
+def _made(column: Column[Any], connection: Connection, row: dict[str, Any]) -> Any:
+    options = connection.get_execution_options()
+    context = DefaultContext(connection, options, column, row, isinsert=False, executemany=False)
+    try:
+        return evaluate(context)
+    except Exception as error:  # noqa: BLE001 - it is raised again
+        # this frame, and what it passed, would keep the object's values in its traceback
+        failure = error.with_traceback(frames_of_others(error))
+    del row, context
+    raise failure
 
 
 def _current(mapper: Mapper[Any], state: dict[str, Any]) -> dict[str, Any]:

@@ -33,8 +33,9 @@ class RowSet:
 
     def give(self, key: str, given: Sequence[Any]) -> None:
         """Set the value of one column in every row."""
-        for position, value in enumerate(given):
-            self.give_one(position, key, value)
+        name = self.names.get(key, key)
+        for row, values, value in zip(self.parameters, self.values, given, strict=True):
+            row[name] = values[key] = value
 
     def give_named(self, keys: Collection[str]) -> None:
         """Give those of *keys* that the statement has parameters for under the names that these have."""

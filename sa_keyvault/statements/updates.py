@@ -153,7 +153,7 @@ def _give_onupdate(
     for row, given in zip(rows, values, strict=True):
         for column in missing:
             context = DefaultContext(connection, options, column, given, isinsert=False, executemany=len(rows) > 1)
-            row[column.key] = given[column.key] = evaluate(column.onupdate, context)
+            row[column.key] = given[column.key] = evaluate(context)
     return missing
 
 
