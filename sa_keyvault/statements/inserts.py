@@ -13,6 +13,7 @@ from sa_keyvault.statements import generated
 from sa_keyvault.statements.copies import require_same_row
 from sa_keyvault.statements.defaults import DefaultContext, evaluate, has_client_default
 from sa_keyvault.statements.made import MadeValues
+from sa_keyvault.statements.multi_values import parameters_beside_rows, rows_in_statement
 from sa_keyvault.statements.pending import PendingInsert, PendingInserts
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.sealing import RowSet, Work, encode_column, given_values, seal_rows
@@ -20,8 +21,6 @@ from sa_keyvault.statements.stored import stored_symbols
 from sa_keyvault.statements.upserts import moves_envelopes, require_bindable_upsert, require_one_spelling
 from sa_keyvault.statements.values import (
     MISSING,
-    bound_value,
-    column_key,
     has_expression,
     is_expression,
     is_null,
@@ -68,7 +67,7 @@ class Inserts:
         merged = [_merged(values, row) for row in rows] if values else rows
         for key in plan.encrypted.keys() & values.keys():
             given_values(plan, key, merged)
-        statement, names = with_own_parameters(statement, plan)
+        statement, names = with_own_parameters(statement, plan, rows)
         work = Work(connection, plan, options, RowSet(rows, merged, names))
         work.rows.give_named(plan.bound)
         if _may_seal(plan, merged):
@@ -88,24 +87,23 @@ class Inserts:
         parameters: Sequence[Mapping[str, Any]],
         options: Mapping[str, Any],
     ) -> tuple[Insert, list[Row]]:
-        """`.values([…, …])`: the rows are in the statement, which is built again."""
-        given = [row for group in statement._multi_values for row in group]
-        one = dict(parameters[0]) if parameters else {}
-        rows = [_named(statement, plan, row, one) for row in given]
+        """`.values([…, …])`: the rows are in the statement, which is built again with those of all parameter sets."""
+        sets = [dict(one) for one in parameters] or [{}]
+        rows = rows_in_statement(statement, plan, sets)
         if not _may_seal(plan, rows):
-            return statement, [one] if one else []
+            return statement, sets if parameters else []
         work = Work(connection, plan, options, RowSet(rows, [dict(row) for row in rows], {}))
         _give_defaults(work, [frozenset(row) for row in rows])
         changed: Insert = statement._clone()
         changed._multi_values = ()
+        rest = parameters_beside_rows(statement, plan, sets)
         if self._is_pending(work) and not any(is_expression(value) for row in rows for value in row.values()):
             # MariaDB tells the keys of executemany rows, not of a multi-row VALUES
             return self._seal(work, changed), rows
         changed = self._seal(work, changed)
         columns = plan.table.columns
-        return changed.values([{columns.get(key, key): value for key, value in row.items()} for row in rows]), [
-            one
-        ] if one else []
+        named = [{columns.get(key, key): value for key, value in row.items()} for row in rows]
+        return changed.values(named), [rest] if rest else []
 
     def _seal(self, work: Work, statement: Insert) -> Insert:
         encoded = self._encoded(work)
@@ -230,13 +228,6 @@ def _give_defaults(work: Work, given: Sequence[frozenset[str]]) -> None:
 def _merged(values: Mapping[str, Any], row: Mapping[str, Any]) -> Row:
     own = {key: set_value(key, value, row) for key, value in values.items()}
     return {**row, **{key: value for key, value in own.items() if value is not MISSING}}
-
-
-def _named(statement: Insert, plan: TablePlan, row: Any, parameters: Mapping[str, Any]) -> Row:
-    if not isinstance(row, Mapping):
-        row = dict(zip((column.key for column in plan.table.columns), row, strict=False))
-    named = {column_key(statement, plan.table, key): bound_value(value, parameters) for key, value in row.items()}
-    return {key: value for key, value in named.items() if value is not MISSING}
 
 
 def _is_null_in_statement(work: Work, key: str) -> bool:

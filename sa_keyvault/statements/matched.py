@@ -7,7 +7,7 @@ RETURNING, the row count and the ORM's synchronization stay what they are.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, ColumnElement, Connection, false, select, tuple_
+from sqlalchemy import Column, ColumnElement, Connection, Integer, bindparam, false, literal_column, select, tuple_
 from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import Update
@@ -21,9 +21,11 @@ from sa_keyvault.statements.defaults import has_client_onupdate
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
 from sa_keyvault.statements.sealing import encode_column
-from sa_keyvault.statements.values import column_key, is_null, parameter_name, statement_values
+from sa_keyvault.statements.values import column_key, is_null, parameter_name, parameters_in, statement_values
 
 __all__ = ["MatchedUpdates"]
+
+_KEYS = "sa_keyvault_keys"
 
 Row = dict[str, Any]
 
@@ -73,8 +75,11 @@ class MatchedUpdates:
         chosen = chosen.where(*statement._where_criteria)
         if not _has_other_tables(statement, plan):
             # a row that is joined to several others comes several times
-            chosen = chosen.limit(self._limit + 1)
-        if given := {name: row[name] for name in row.keys() & _parameter_names(statement)}:
+            # literals: the caller's parameters may have the name of one that SQLAlchemy would make
+            chosen = chosen.limit(literal_column(str(self._limit + 1), Integer())).offset(
+                literal_column("0", Integer())
+            )
+        if given := {name: row[name] for name in row.keys() & parameters_in(*statement._where_criteria)}:
             chosen = chosen.params(given)
         # behind the parameters: SQLAlchemy 2.0 cannot copy a statement with options that have criteria
         chosen = chosen.options(*statement._with_options) if statement._with_options else chosen
@@ -120,7 +125,7 @@ def _require_tellable(statement: Update, plan: TablePlan, rows: Sequence[Row]) -
         problem = "must name the row by its symbols in the WHERE clause: the table has no primary key"
     elif getattr(statement, "_ordered_values", None) or getattr(statement, "_maintain_values_ordering", False):
         problem = "cannot have ordered values unless its WHERE clause names the row by its key"
-    elif reserved := sorted(plan.columns & rows[0].keys() & _parameter_names(statement)):
+    elif reserved := sorted(plan.columns & rows[0].keys() & parameters_in(*statement._where_criteria)):
         problem = f"has a parameter {reserved[0]!r} in its WHERE clause, the name of a column; give it another one"
     elif _has_other_tables(statement, plan) and _mentions_encrypted(statement, plan):
         problem = "cannot join other tables and ask whether one is NULL; select the keys first"
@@ -142,17 +147,20 @@ def _rest(statement: Update, plan: TablePlan, stored: Sequence[StoredRow], row: 
         if column_key(statement, plan.table, key) not in plan.encrypted
     }
     rest._values = immutabledict(kept)
+    parameters = {name: value for name, value in row.items() if name not in hidden}
     if not _has_other_tables(statement, plan):
         # what was just written may have changed what they say, and so does `random()`: the rows are those of the keys
         rest._where_criteria = ()
         rest._with_options = tuple(
             option for option in statement._with_options if not isinstance(option, LoaderCriteriaOption)
         )
-    parameters = {name: value for name, value in row.items() if name not in hidden}
+        # one that only the criteria had may have the name of one that SQLAlchemy makes now, and would replace it
+        wanted = plan.columns | parameters_in(rest)
+        parameters = {name: value for name, value in parameters.items() if name in wanted}
     if own := {column: column for column in _with_onupdate(plan)}:
         # their values were made and written already
         rest = rest.values(own)
-    if not rest._values and not parameters.keys() & plan.table.columns.keys():
+    if not rest._values and plan.columns.isdisjoint(parameters):
         column = plan.key[0]
         rest = rest.values({column: column})
     return rest.where(_matches(plan, stored)), [parameters] if parameters else []
@@ -168,13 +176,9 @@ def _matches(plan: TablePlan, stored: Sequence[StoredRow]) -> ColumnElement[bool
         return false()
     keys = [tuple(row.symbols[column.key] for column in plan.key) for row in stored]
     if len(plan.key) == 1:
-        return plan.key[0].in_([key[0] for key in keys])
-    return tuple_(*plan.key).in_(keys)
-
-
-def _parameter_names(statement: Update) -> set[str]:
-    elements = (element for criterion in statement._where_criteria for element in visitors.iterate(criterion))
-    return {str(element.key) for element in elements if isinstance(element, BindParameter) and not element.unique}
+        return plan.key[0].in_(bindparam(_KEYS, [key[0] for key in keys], type_=plan.key[0].type, expanding=True))
+    key = tuple_(*plan.key)
+    return key.in_(bindparam(_KEYS, keys, type_=key.type, expanding=True))
 
 
 def _mentions_encrypted(statement: Update, plan: TablePlan) -> bool:

@@ -76,7 +76,7 @@ class Updates:
         if plan.bound.isdisjoint(values[0]):
             return statement, rows if parameters else []
         _refuse_expressions(plan, values[0])
-        statement, names = with_own_parameters(statement, plan)
+        statement, names = with_own_parameters(statement, plan, rows)
         owned = RowSet(rows, values, names)
         owned.give_named(plan.bound)
         changes_symbol = not plan.symbols.keys().isdisjoint(values[0])

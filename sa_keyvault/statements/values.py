@@ -1,15 +1,16 @@
 """The values in a statement: which column a key means, and what a bind parameter will be."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from enum import Enum, auto
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import BindParameter, BooleanClauseList, ColumnElement, Null, Table, bindparam
-from sqlalchemy.sql import operators
+from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.dml import Insert, Update
 from sqlalchemy.sql.elements import BinaryExpression, ClauseElement, Grouping
 from sqlalchemy.util import immutabledict
 
+from sa_keyvault.errors import UnsupportedStatementError
 from sa_keyvault.statements.plans import TablePlan
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "is_null",
     "key_parameters",
     "parameter_name",
+    "parameters_in",
     "set_value",
     "statement_values",
     "with_own_parameters",
@@ -76,11 +78,22 @@ def expressions(statement: Insert | Update) -> dict[Any, Any]:
     return dict(getattr(statement, "_ordered_values", None) or statement._values or {})
 
 
-def with_own_parameters(statement: _Dml, plan: TablePlan) -> tuple[_Dml, dict[str, str]]:
+def with_own_parameters(
+    statement: _Dml, plan: TablePlan, rows: Sequence[MutableMapping[str, Any]]
+) -> tuple[_Dml, dict[str, str]]:
     """Return *statement* with a parameter of its own for each encrypted column and symbol, and their names by key.
 
     One that has a name may stand for something else in the statement as well, which is not to be sealed; and a
     literal, or a lambda's variable, has the type of its Python value, which would not let an envelope through.
+
+    Args:
+        statement: An INSERT or UPDATE.
+        plan: Its table.
+        rows: Copies of its parameters. What stood for such a value alone is taken out of them: SQLAlchemy may give its
+            name to a parameter that it makes, and the plaintext would be sent in place of that.
+
+    Raises:
+        sa_keyvault.UnsupportedStatementError: The parameter of such a value is named like another column.
     """
     given = expressions(statement)
     named = {key: column_key(statement, plan.table, key) for key in given}
@@ -90,14 +103,32 @@ def with_own_parameters(statement: _Dml, plan: TablePlan) -> tuple[_Dml, dict[st
         for key, value in changed.items()
         if isinstance(value, BindParameter)
     }
-    if all(changed[key] is value for key, value in given.items()):
+    replaced = {
+        parameter_name(named[key], value): named[key] for key, value in given.items() if changed[key] is not value
+    }
+    if not replaced:
         return statement, names
+    _refuse_other_columns(plan, replaced, {named[key]: value for key, value in given.items()})
     rewritten: Any = statement._clone()
     if getattr(statement, "_ordered_values", None):
         rewritten._ordered_values = list(changed.items())
     else:
         rewritten._values = immutabledict(changed)
+    for name in replaced.keys() - plan.columns - parameters_in(rewritten):
+        for row in rows:
+            row.pop(name, None)
     return cast("_Dml", rewritten), names
+
+
+def _refuse_other_columns(plan: TablePlan, replaced: Mapping[str, str], given: Mapping[str, Any]) -> None:
+    """Refuse a parameter that would set a plain column as well, by its name."""
+    for name, key in replaced.items():
+        if name != key and name in plan.columns and not (is_expression(given.get(name)) or _is_named(given.get(name))):
+            msg = (
+                f"a parameter of the name {name!r} is the value of {key!r} of {plan.table.fullname}, and would set the "
+                f"column {name!r} too; give it a name that no column has"
+            )
+            raise UnsupportedStatementError(msg)
 
 
 def _own(value: Any, key: str, plan: TablePlan) -> Any:
@@ -110,14 +141,17 @@ def _own(value: Any, key: str, plan: TablePlan) -> Any:
 
 
 def set_value(key: str, value: Any, parameters: Mapping[str, Any]) -> Any:
-    """Return what a column is set to for which the statement has *value*; MISSING where a parameter is not given.
+    """Return what a column is set to for which the statement has *value*; MISSING where a parameter is not given."""
+    is_given = key in parameters and not is_expression(value) and not _is_named(value)
+    return parameters[key] if is_given else bound_value(value, parameters)
 
-    A parameter with the column's name takes the place of a literal, and of nothing else: as in SQLAlchemy.
+
+def _is_named(value: Any) -> bool:
+    """Whether *value* is a parameter that the caller has named.
+
+    One with the column's name takes the place of everything else but an expression: as in SQLAlchemy.
     """
-    is_named = isinstance(value, BindParameter) and not value.unique
-    if is_named or is_expression(value) or key not in parameters:
-        return bound_value(value, parameters)
-    return parameters[key]
+    return isinstance(value, BindParameter) and not value.unique
 
 
 def is_expression(value: Any) -> bool:
@@ -141,6 +175,12 @@ def is_null(value: Any) -> bool:
 def parameter_name(key: str, value: Any) -> str:
     """Return the name under which a parameter replaces *value*, the bind parameter of column *key*."""
     return str(value.key) if isinstance(value, BindParameter) and not value.unique else key
+
+
+def parameters_in(*elements: ClauseElement) -> set[str]:
+    """Return the names of the parameters that *elements* are to be given."""
+    inside = (one for element in elements for one in visitors.iterate(element))
+    return {str(one.key) for one in inside if isinstance(one, BindParameter) and not one.unique}
 
 
 def bound_value(value: Any, parameters: Mapping[str, Any]) -> Any:
