@@ -114,7 +114,7 @@ def are_distinct(
         is_citext, is_loose = connection.execute(_COMPARED, asked, execution_options=internal(options)).one()
         return not is_loose and not (is_citext and _alike(rows))
     if connection.dialect.name == "sqlite":
-        # its own collations fold less; and it has no UNION of many SELECTs
+        # its own collations fold less
         return all(_are_counted(connection, plan, group, options) for group in _alike(rows))
     return _are_counted(connection, plan, list(rows.values()), options)
 
@@ -131,8 +131,15 @@ def _are_counted(
     connection: Connection, plan: TablePlan, rows: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
 ) -> bool:
     # the first SELECT has no row, but the columns, whose collations a UNION compares by
-    columns = plan.symbols.items()
-    given = [select(*(bindparam(None, row[key], type_=column.type) for key, column in columns)) for row in rows]
-    united = union(select(*plan.symbols.values()).where(false()), *given).subquery()
+    columns = list(plan.symbols.items())
+    given = [
+        bindparam(f"symbol_{number}_{place}", row[key], type_=column.type)
+        for number, row in enumerate(rows)
+        for place, (key, column) in enumerate(columns)
+    ]
+    lines = [", ".join(f":symbol_{number}_{place}" for place in range(len(columns))) for number in range(len(rows))]
+    # not a SELECT for each row: SQLite takes five hundred of them
+    listed = text("VALUES " + ", ".join(f"({line})" for line in lines)).bindparams(*given)
+    united = union(select(*plan.symbols.values()).where(false()), listed.columns(*plan.symbols.values())).subquery()
     found = connection.execute(select(func.count()).select_from(united), execution_options=internal(options))
     return found.scalar() == len(rows)

@@ -1,5 +1,6 @@
 """INSERT in every form, on every database: the statement's own parameters give the symbols."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -432,6 +433,20 @@ def test_upsert_with_keys_that_differ(engine: Engine, ring: KeyRing) -> None:
         connection.execute(upsert(engine, table, to=lambda new: new.email), rows)
         found = connection.execute(select(table.c.id, table.c.email)).all()
     assert dict(map(tuple, found)) == {"abc": A, "ABC": B}
+
+
+def test_upsert_with_many_spellings(engine: Engine, ring: KeyRing) -> None:
+    """A thousand keys that differ by case alone are a thousand rows where the database compares their bytes."""
+    collation = {"mysql": "utf8mb4_bin"}.get(engine.dialect.name)
+    identifier = Column("id", String(20, collation=collation), primary_key=True)
+    table = Table("spelled", MetaData(), identifier, Column("email", Encrypted(String(90))))
+    create(table, engine, ring)
+    keys = ["".join(letters) for letters in itertools.product("aA", repeat=10)]
+    statement = upsert(engine, table, to=lambda new: new.email)
+    with engine.begin() as connection:
+        connection.execute(statement, [{"id": key, "email": A} for key in keys])
+        connection.execute(statement, [{"id": key, "email": B} for key in keys])
+    assert emails(engine, table) == [B] * len(keys)
 
 
 def test_upsert_of_ciphertext_into_a_plain_column(engine: Engine, users: Table) -> None:
