@@ -1,6 +1,6 @@
 """What only the whole compiled statement shows; looked at once for each compilation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BindParameter, Case, ColumnClause, CompoundSelect, Delete, Insert, Join, Label, Select, Update
@@ -17,10 +17,11 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import SelectBase
 
 from sa_keyvault.errors import UnsupportedOperatorError, UnsupportedStatementError
+from sa_keyvault.statements.ciphertext import encrypted_in, is_encrypted, members
 from sa_keyvault.statements.plans import Plans
 from sa_keyvault.statements.upserts import assignments, upsert_clauses
 from sa_keyvault.statements.values import expressions
-from sa_keyvault.types import Encrypted, find_symbols
+from sa_keyvault.types import find_symbols
 
 __all__ = ["PASSED", "require_meaning", "require_sendable"]
 
@@ -36,21 +37,18 @@ def require_sendable(compiled: Any, plans: Plans) -> None:
     Raises:
         sa_keyvault.UnsupportedOperatorError: A value is compared with an encrypted column, from its left; or the
             column is a criterion by itself.
-        sa_keyvault.UnsupportedStatementError: A CTE writes encrypted columns; a union mixes labels, or has other
-            columns before encrypted ones; a plain column is set to an encrypted one.
+        sa_keyvault.UnsupportedStatementError: A CTE writes encrypted columns; a union mixes labels; ciphertext would be
+            read as a value of another type, or written to a plain column.
     """
     for cte in getattr(compiled, "ctes", None) or ():
         _refuse_writing_cte(cte, plans)
     statement = compiled.statement
     # what the ORM has made of it has the criteria of its options, too, and only columns of tables
     made = getattr(getattr(compiled, "compile_state", None), "statement", statement)
-    if isinstance(statement, CompoundSelect):
-        _require_one_label(statement)
     for one in (statement,) if made is statement else (statement, made):
         if one is not None:
             require_meaning(one)
-    if isinstance(made, Select):
-        _require_opened(made)
+    _require_opened(made)
     setattr(compiled, PASSED, True)
 
 
@@ -117,15 +115,13 @@ def _refuse_comparison(one: Any, other: Any) -> None:
 
 def _is_encrypted(expression: Any) -> bool:
     """Whether the values of *expression* are encrypted, or one of those of a list, a tuple or a subquery."""
-    if isinstance(expression, BindParameter):
-        return False
     if isinstance(expression, SelectBase):
         return any(map(_is_encrypted, expression.selected_columns))
     if isinstance(expression, Grouping):
         return _is_encrypted(expression.element)
     if isinstance(expression, (ClauseList, ExpressionClauseList)):
         return any(map(_is_encrypted, expression.clauses))
-    return isinstance(getattr(expression, "type", None), Encrypted)
+    return is_encrypted(expression)
 
 
 def _has_value(expression: Any) -> bool:
@@ -163,9 +159,10 @@ def _refuse_criterion(criterion: Any) -> None:
 def _refuse_ciphertext(statement: Insert | Update) -> None:
     for key, value in _set(statement):
         column = statement.table.c.get(key) if isinstance(key, str) else key
-        if _is_encrypted(value) and not isinstance(getattr(column, "type", None), Encrypted):
+        encrypted = None if is_encrypted(column) else encrypted_in(value)
+        if encrypted is not None:
             msg = (
-                f"{column} cannot be set to {_name(value)}, which is encrypted: the database has no key; "
+                f"{column} cannot be set to {_name(encrypted)}, which is encrypted: the database has no key; "
                 "load the rows and set the value"
             )
             raise UnsupportedStatementError(msg)
@@ -176,51 +173,61 @@ def _set(statement: Insert | Update) -> Iterator[tuple[Any, Any]]:
     yield from expressions(statement).items()
     if not isinstance(statement, Insert):
         return
+    for row in (row for group in statement._multi_values for row in group):
+        yield from row.items() if isinstance(row, Mapping) else zip(statement.table.columns, row, strict=False)
     for clause in upsert_clauses(statement):
         yield from assignments(clause)
-    if statement.select is not None:
-        yield from zip(statement._select_names or (), statement.select.selected_columns, strict=False)
+    for member in members(statement.select) if statement.select is not None else ():
+        yield from zip(statement._select_names or (), member.selected_columns, strict=False)
 
 
 def _name(expression: Any) -> str:
     return str(expression) if isinstance(expression, ColumnClause) else f"a value ({type(expression).__name__})"
 
 
-def _require_opened(statement: Select[Any]) -> None:
-    """The column of a union has the type of its first SELECT: with a plain one, the others would not be opened."""
-    for column in statement.selected_columns:
-        if isinstance(column.type, Encrypted) or not isinstance(column, ColumnClause):
-            continue
-        for encrypted in column.base_columns:
-            if isinstance(encrypted.type, Encrypted):
-                raise _hidden(encrypted)
+def _require_opened(statement: Any) -> None:
+    """Refuse a statement that would hand out ciphertext, or open it as what it is not."""
+    if isinstance(statement, CompoundSelect):
+        for columns in zip(*(one.selected_columns for one in members(statement)), strict=False):
+            _require_one_label(columns)
+    elif isinstance(statement, Select):
+        _require_types(statement.selected_columns)
+    elif isinstance(statement, (Insert, Update, Delete)):
+        _require_types(statement._returning)
 
 
-def _hidden(encrypted: Any) -> UnsupportedStatementError:
-    msg = (
-        f"{encrypted} meets another column in a union that stands before it, and would not be opened; "
-        "put the SELECT with the encrypted column first, or run two statements"
-    )
-    return UnsupportedStatementError(msg)
+def _require_types(columns: Iterable[Any]) -> None:
+    for column in columns:
+        if not is_encrypted(column):
+            _require_plain(column)
 
 
-def _require_one_label(statement: CompoundSelect[Any]) -> None:
-    """The result of a union has the type of its first SELECT, so all must agree on label and area."""
-    for columns in zip(*(select.selected_columns for select in statement.selects), strict=False):
-        found = [find_symbols(column)[0] for column in columns if _has_row(column)]
-        if found and not _has_row(columns[0]):
-            raise _hidden(next(filter(_has_row, columns)))
-        for declaration in found[1:]:
-            first = found[0]
-            if (declaration.binding, declaration.type_.area) != (first.binding, first.type_.area):
-                msg = (
-                    f"{first.binding.label} and {declaration.binding.label} meet in a union, but not under one label "
-                    'and area; give both the same context="…" and area, or run two statements'
-                )
-                raise UnsupportedStatementError(msg, label=str(first.binding.label))
+def _require_plain(column: Any) -> None:
+    if (encrypted := encrypted_in(column)) is not None:
+        msg = (
+            f"{_name(encrypted)} is encrypted, and would not be opened where it is read as a value of another type; "
+            "select the column itself and compute in Python; in a union, put the SELECT with the encrypted column first"
+        )
+        raise UnsupportedStatementError(msg)
+
+
+def _require_one_label(columns: Sequence[Any]) -> None:
+    """The values of a column of a union are read by the type in its first SELECT."""
+    if not _has_row(columns[0]):
+        for column in columns:
+            _require_plain(column)
+    found = [find_symbols(column)[0] for column in columns if _has_row(column)]
+    for declaration in found[1:]:
+        first = found[0]
+        if (declaration.binding, declaration.type_.area) != (first.binding, first.type_.area):
+            msg = (
+                f"{first.binding.label} and {declaration.binding.label} meet in a union, but not under one label "
+                'and area; give both the same context="…" and area, or run two statements'
+            )
+            raise UnsupportedStatementError(msg, label=str(first.binding.label))
 
 
 def _has_row(column: Any) -> bool:
     while isinstance(column, Label):
         column = column.element
-    return isinstance(column, ColumnClause) and isinstance(column.type, Encrypted)
+    return isinstance(column, ColumnClause) and is_encrypted(column)

@@ -1,13 +1,12 @@
 """INSERT … SELECT: allowed where every envelope keeps its label, its area and its row's symbols."""
 
-from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, CompoundSelect, Label, Null
+from sqlalchemy import Column, ColumnElement, Label, Null
 from sqlalchemy.sql.dml import Insert
-from sqlalchemy.sql.selectable import SelectStatementGrouping
 
 from sa_keyvault.errors import UnsupportedStatementError
+from sa_keyvault.statements.ciphertext import members
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.values import column_key
 from sa_keyvault.types import find_symbols
@@ -22,19 +21,8 @@ def require_same_row(statement: Insert, plan: TablePlan) -> None:
         sa_keyvault.UnsupportedStatementError: With the remedy.
     """
     names = [column_key(statement, plan.table, name) for name in statement._select_names or ()]
-    for member in _members(statement.select):
+    for member in members(statement.select):
         _require_kept(plan, dict(zip(names, member.selected_columns, strict=False)))
-
-
-def _members(selected: Any) -> Iterator[Any]:
-    """Yield the SELECTs that a UNION is made of, or the one that it is."""
-    if isinstance(selected, SelectStatementGrouping):
-        yield from _members(selected.element)
-    elif isinstance(selected, CompoundSelect):
-        for one in selected.selects:
-            yield from _members(one)
-    else:
-        yield selected
 
 
 def _require_kept(plan: TablePlan, selected: dict[str, ColumnElement[Any]]) -> None:

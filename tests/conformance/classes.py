@@ -33,7 +33,7 @@ _REFUSALS: tuple[tuple[str, str], ...] = (
     (r"the stored bytes came without", "selects with text()"),
     (r"does not carry", "selects a column from a subquery without its key"),
     (r"meet in a union, but not under one label", "joins columns of different tables in a union"),
-    (r"meets another column in a union", "begins a union with another column, or a NULL without a type"),
+    (r"is read as a value of another type", "begins a union with another column, or a NULL without a type"),
     (r"cannot be set to", "copies ciphertext into a plain column"),
     (r"cannot be bound to", "has a key that cannot name a row"),
     (r"have the same label", "maps two columns under one label"),

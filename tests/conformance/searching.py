@@ -53,7 +53,7 @@ class Searchable(Encrypted[str]):
 
     def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         element = column.element if isinstance(column, Label) else column
-        return find_row(column) if isinstance(element, ColumnClause) else type_coerce(element, self.inner)
+        return find_row(column) if _is_column(column) else type_coerce(element, self.inner)
 
 
 def opening_function(ring: KeyRing) -> tuple[str, int, Callable[[int, bytes | None], str | None]]:
@@ -71,6 +71,9 @@ def opening_function(ring: KeyRing) -> tuple[str, int, Callable[[int, bytes | No
 def open_in_sql() -> None:
     """Change the compiler, from now on, to open searchable columns."""
     checks._refuse_comparison = lambda one, other: None
+    require_plain = checks._require_plain
+    # a computed value is opened by then; a column of a union is not
+    checks._require_plain = lambda column: require_plain(column) if _is_column(column) else None
     parts: Callable[..., Any] = dialects._parts
     dialects._parts = lambda element, compiler, template, kw: parts(
         element, compiler, template, {**kw, _AS_STORED: True}
@@ -80,6 +83,10 @@ def open_in_sql() -> None:
     SQLCompiler.visit_select = _scalar(SQLCompiler.visit_select)  # type: ignore[method-assign]
     SQLCompiler.visit_column = _opened(SQLCompiler.visit_column)  # type: ignore[method-assign]
     SQLCompiler.visit_bindparam = _compared(SQLCompiler.visit_bindparam)  # type: ignore[method-assign]
+
+
+def _is_column(expression: Any) -> bool:
+    return isinstance(expression.element if isinstance(expression, Label) else expression, ColumnClause)
 
 
 def _opening(visit: Callable[..., str]) -> Callable[..., str]:
