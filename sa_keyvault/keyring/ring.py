@@ -4,8 +4,6 @@ Keys are read back before they are used by other transactions than the one that 
 fails, or a savepoint that is rolled back, never leaves data under a key that is not in the key store.
 """
 
-import bisect
-import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,13 +17,13 @@ from sa_keyvault.binding import Binding
 from sa_keyvault.envelope import Layouts, Opener, Sealer, joined_sealer
 from sa_keyvault.errors import (
     ConfigurationError,
-    EncodingError,
     KeyNotFoundError,
     KeyRecordError,
     KeyStoreError,
     KeyStoreUnreachableError,
     UnsupportedStatementError,
 )
+from sa_keyvault.keyring.allotting import Allotting
 from sa_keyvault.keyring.anchor import advance_anchor, advance_anchor_or_warn
 from sa_keyvault.keyring.identity import Identity
 from sa_keyvault.keyring.keys import KeySet, number_in
@@ -36,7 +34,6 @@ from sa_keyvault.keyring.settings import Settings
 from sa_keyvault.keyring.transaction import TransactionState, find_state, state_of
 from sa_keyvault.keyring.usage import Usage
 from sa_keyvault.records import WorkingRecord
-from sa_keyvault.suites import Suite
 
 if TYPE_CHECKING:
     from sa_keyvault.keyring.private import PrivateConnection
@@ -47,7 +44,6 @@ __all__ = ["Ring"]
 _AT_ONCE = 1_000  # keys that are read with one that is missed: values of many are often read one after the other
 _MISS_SECONDS = 1.0
 _MAX_MISSES = 1024
-_SHARES = 16  # transactions that may overdraw a key at the same time, without reaching the limit of its suite
 
 
 class Ring:
@@ -63,20 +59,16 @@ class Ring:
         self.settings = settings
         # asked for each statement, and the same for the ring's whole life
         self._suite = identity.policy.provisioning.working_suite
-        self._limit = settings.limit_of(self._suite)
-        self._share = _share_of(self._suite)
+        self._usage = Usage()
+        self._allotting = Allotting(self._suite, settings.limit_of(self._suite), self._usage)
         self._keys: KeySet | None = None
         self._private: PrivateConnection | None = None
         self._layouts: dict[tuple[str, Binding], Layouts] = {}
         self._sealers: dict[tuple[int, Binding], Sealer] = {}
-        self._usage = Usage()
-        self._worn: set[int] = set()
         self._read_areas: set[str] = set()
-        self._measured: set[str] = set()
         self._uncommitted: dict[int, WorkingRecord] = {}
         self._unpublished: set[int] = set()
         self._misses: dict[int, float] = {}
-        self._turn = itertools.count()
         self._refreshing = Refreshing(settings.refresh_seconds)
         self._anchored: StoreRecord | None = None
 
@@ -166,42 +158,8 @@ class Ring:
             sa_keyvault.EncodingError: A plaintext is too large for one key.
             sa_keyvault.KeyStateError: No master key is active.
         """
-        parts = self._allot(area, sizes, connection)
+        parts = self._allotting.allot(area, sizes, connection, partial(self._sealing_records, area, connection))
         return joined_sealer([(self._sealer_of(record, binding), share) for record, share in parts])
-
-    def _allot(self, area: str, sizes: Sequence[int], connection: Connection) -> list[tuple[WorkingRecord, int]]:
-        costs = [self._suite.usage(size) for size in sizes]
-        _require_fit(area, self._suite, sizes, costs, self._limit)
-        parts: list[tuple[WorkingRecord, int]] = []
-        done = 0
-        while done < len(costs):
-            records = self._sealing_records(area, connection)
-            first, share = next(self._turn), -(-(len(costs) - done) // len(records))
-            for position in range(len(records)):
-                record = records[(first + position) % len(records)]
-                granted = self._grant(record, costs[done : done + share], connection)
-                parts.append((record, granted))
-                done += granted
-        return parts
-
-    def _grant(self, record: WorkingRecord, costs: Sequence[int], connection: Connection) -> int:
-        """Return how many messages of these *costs*, from the first on, a key may still seal."""
-        wanted = sum(costs)
-        # nobody else knows a key that was made in this transaction
-        share = self._limit if self._is_made_in(connection, record) else self._share
-        granted, is_worn = self._usage.take(connection, str(record.number), wanted, self._limit, share)
-        if granted == wanted:
-            return len(costs)
-        if is_worn:
-            self._worn.add(record.number)
-        state_of(connection).spent.add(record.number)
-        return bisect.bisect_right(list(itertools.accumulate(costs)), granted)
-
-    def _is_made_in(self, connection: Connection, record: WorkingRecord) -> bool:
-        if record.number not in self._uncommitted:
-            return False
-        state = find_state(connection)
-        return state is not None and record.number in state.created
 
     def _sealer_of(self, record: WorkingRecord, binding: Binding) -> Sealer:
         seal = self._sealers.get((record.number, binding))
@@ -212,30 +170,20 @@ class Ring:
         return seal
 
     def _sealing_records(self, area: str, connection: Connection) -> list[WorkingRecord]:
-        self._measure(area, connection)
+        wanted, active = self.settings.working_keys_per_area, self._require_keys().active(area)
+        if len(active) > wanted:
+            self._allotting.measure(area, active, connection)
         records = self._known_records(area, connection)
-        if len(records) < self.settings.working_keys_per_area:
+        if len(records) < wanted:
             self.adopt_committed(area, connection)
             records = self._known_records(area, connection)
-        missing = self.settings.working_keys_per_area - len(records)
-        return records + [self._create_working(area, connection) for _ in range(missing)]
+        return records + [self._create_working(area, connection) for _ in range(wanted - len(records))]
 
     def _known_records(self, area: str, connection: Connection) -> list[WorkingRecord]:
         state = find_state(connection)
         own = [record for record in state.created.values() if record.area == area] if state else []
-        out = self._worn | state.spent if state else self._worn
-        records = [*self._require_keys().active(area), *own]
-        return [record for record in records if record.number not in out and not self.settings.is_too_old(record)]
-
-    def _measure(self, area: str, connection: Connection) -> None:
-        """Find the worn ones among many keys by one query, where each would be asked for in its turn."""
-        active = self._require_keys().active(area)
-        if area in self._measured or len(active) <= self.settings.working_keys_per_area:
-            return
-        used = store.total_usage(connection)
-        spent = [record.number for record in active if used.get(str(record.number), 0) >= self._limit]
-        self._worn |= {number for number in spent if not self._usage.has_left(str(number))}
-        self._measured.add(area)
+        records = self._allotting.unspent([*self._require_keys().active(area), *own], connection)
+        return [record for record in records if not self.settings.is_too_old(record)]
 
     def adopt_committed(self, area: str, connection: Connection) -> None:
         """Take up keys of *area* that others have committed; those of this transaction are not committed."""
@@ -355,8 +303,7 @@ class Ring:
         # read on a caller's connection, they may hold what its transaction made and may still roll back
         self._keys = keys.without(self._uncommitted.keys())
         self._sealers.clear()
-        self._worn.clear()
-        self._measured.clear()
+        self._allotting.clear()
         self._read_areas.clear()
         self._misses.clear()
         for layouts in self._layouts.values():
@@ -404,20 +351,3 @@ class Ring:
             self._refreshing.demand()
         for number in state.created.keys() - self._unpublished:
             self._uncommitted.pop(number, None)
-
-
-def _share_of(suite: Suite) -> int:
-    """Return how much of a key one transaction may reserve: the other half of the limit is the margin for many."""
-    return max(1, suite.usage_limit // 2 // _SHARES)
-
-
-def _require_fit(area: str, suite: Suite, sizes: Sequence[int], costs: Sequence[int], limit: int) -> None:
-    cost = max(costs, default=0)
-    if cost <= limit:
-        return
-    size = sizes[costs.index(cost)]
-    msg = (
-        f"a value of {size} bytes uses {cost} of a {suite.name} key, more than the {limit} that one key is used for; "
-        "store it in parts, or provision AES (`sa-keyvault provision`)"
-    )
-    raise EncodingError(msg, area=area, size=size)
