@@ -162,8 +162,8 @@ def _refuse_ciphertext(statement: Insert | Update) -> None:
         encrypted = None if is_encrypted(column) else encrypted_in(value)
         if encrypted is not None:
             msg = (
-                f"{column} cannot be set to {_name(encrypted)}, which is encrypted: the database has no key; "
-                "load the rows and set the value"
+                f"{key if column is None else column} cannot be set to {_name(encrypted)}, which is encrypted: "
+                "the database has no key; load the rows and set the value"
             )
             raise UnsupportedStatementError(msg)
 
