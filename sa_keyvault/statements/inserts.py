@@ -16,7 +16,7 @@ from sa_keyvault.statements.made import MadeValues
 from sa_keyvault.statements.multi_values import parameters_beside_rows, rows_in_statement
 from sa_keyvault.statements.pending import PendingInsert, PendingInserts
 from sa_keyvault.statements.plans import TablePlan
-from sa_keyvault.statements.sealing import RowSet, Work, encode_column, given_values, seal_rows
+from sa_keyvault.statements.sealing import RowSet, Work, encode_column, given_values, has_plaintext, seal_rows
 from sa_keyvault.statements.stored import stored_symbols
 from sa_keyvault.statements.upserts import moves_envelopes, require_bindable_upsert, require_one_spelling
 from sa_keyvault.statements.values import (
@@ -97,9 +97,16 @@ class Inserts:
         changed: Insert = statement._clone()
         changed._multi_values = ()
         rest = parameters_beside_rows(statement, plan, sets)
-        if self._is_pending(work) and not any(is_expression(value) for row in rows for value in row.values()):
+        has_sql = any(is_expression(value) for row in rows for value in row.values())
+        if self._is_pending(work) and not has_sql:
             # MariaDB tells the keys of executemany rows, not of a multi-row VALUES
             return self._seal(work, changed), rows
+        if self._is_pending(work) and has_plaintext(self._encoded(work)):
+            msg = (
+                f"rows with SQL expressions in one INSERT into {plan.table.fullname} cannot leave their keys to "
+                "AUTO_INCREMENT: nothing tells which row has which; give the keys, or insert the rows one by one"
+            )
+            raise UnsupportedStatementError(msg)
         changed = self._seal(work, changed)
         columns = plan.table.columns
         named = [{columns.get(key, key): value for key, value in row.items()} for row in rows]
@@ -107,7 +114,7 @@ class Inserts:
 
     def _seal(self, work: Work, statement: Insert) -> Insert:
         encoded = self._encoded(work)
-        if not any(plaintext is not None for plaintexts in encoded.values() for plaintext in plaintexts):
+        if not has_plaintext(encoded):
             for key in encoded:
                 work.rows.give(key, [None] * len(work.values))
             return statement

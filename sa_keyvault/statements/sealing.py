@@ -12,7 +12,7 @@ from sa_keyvault.keyring import Ring
 from sa_keyvault.statements.plans import EncryptedColumn, TablePlan
 from sa_keyvault.types import SealedValue
 
-__all__ = ["RowSet", "Work", "encode_column", "given_values", "seal_plaintexts", "seal_rows"]
+__all__ = ["RowSet", "Work", "encode_column", "given_values", "has_plaintext", "seal_plaintexts", "seal_rows"]
 
 Row = dict[str, Any]
 
@@ -102,6 +102,11 @@ def encode_column(column: EncryptedColumn, values: Sequence[Any]) -> list[bytes 
         problem = f"{column.declaration.binding.label}: {error.with_traceback(None)}"
     # outside the except clause: an error kept as context would hold the value in its traceback
     raise EncodingError(problem, area=column.area, label=str(column.declaration.binding.label))
+
+
+def has_plaintext(encoded: Mapping[str, Sequence[bytes | None]]) -> bool:
+    """Whether a value is sealed at all: NULL in every encrypted column that is set needs no key."""
+    return any(plaintext is not None for plaintexts in encoded.values() for plaintext in plaintexts)
 
 
 def seal_plaintexts(

@@ -14,7 +14,7 @@ from sa_keyvault.statements.made import MadeValues
 from sa_keyvault.statements.matched import MatchedUpdates
 from sa_keyvault.statements.plans import TablePlan
 from sa_keyvault.statements.rows import StoredRow, read_rows
-from sa_keyvault.statements.sealing import RowSet, Work, encode_column, given_values, seal_rows
+from sa_keyvault.statements.sealing import RowSet, Work, encode_column, given_values, has_plaintext, seal_rows
 from sa_keyvault.statements.stored import folded, stored_symbols
 from sa_keyvault.statements.values import (
     MISSING,
@@ -81,7 +81,7 @@ class Updates:
         owned.give_named(plan.bound)
         changes_symbol = not plan.symbols.keys().isdisjoint(values[0])
         encoded = _encoded(plan, values)
-        if not changes_symbol and not _has_plaintext(encoded):
+        if not changes_symbol and not has_plaintext(encoded):
             return statement, rows if parameters or rows[0] else []
         named = [key for key in plan.symbols if key in demanded]
         if not _names_rows(plan, named, rows) or _is_null_anywhere(demanded, rows):
@@ -175,11 +175,6 @@ def _encoded(plan: TablePlan, values: Sequence[Mapping[str, Any]]) -> dict[str, 
         for key, column in plan.encrypted.items()
         if key in values[0] and not is_null(values[0][key])
     }
-
-
-def _has_plaintext(encoded: Mapping[str, Sequence[bytes | None]]) -> bool:
-    """Whether a value is sealed at all: NULL in every encrypted column that is set needs no key."""
-    return any(plaintext is not None for plaintexts in encoded.values() for plaintext in plaintexts)
 
 
 def _is_null_anywhere(demanded: Mapping[str, BindParameter[Any]], rows: Sequence[Mapping[str, Any]]) -> bool:

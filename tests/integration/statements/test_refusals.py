@@ -309,6 +309,21 @@ def test_mariadb_pending_inserts(engine: Engine, users: Table, ring: KeyRing) ->
         connection.commit()
 
 
+def test_mariadb_rows_with_expressions(engine: Engine, users: Table) -> None:
+    """Rows of one VALUES with SQL beside values are refused where MariaDB counts the keys; with keys they are not."""
+    given: list[dict[str, Any]] = [{"name": func.lower("A"), "email": A}, {"name": "b", "email": B}]
+    with engine.begin() as connection:
+        if engine.dialect.name == "mysql":
+            with pytest.raises(UnsupportedStatementError, match="cannot leave their keys to AUTO_INCREMENT"):
+                connection.execute(insert(users).values(given))
+        connection.execute(
+            insert(users).values([{"name": func.lower("N"), "email": None}, {"name": "n", "email": None}])
+        )
+        connection.execute(insert(users).values([{"id": 7 + place, **row} for place, row in enumerate(given)]))
+        found = connection.execute(select(users.c.name, users.c.email).order_by(users.c.id)).all()
+    assert found == [("n", None), ("n", None), ("a", A), ("b", B)]
+
+
 def test_mariadb_failed_insert_leaves_nothing(engine: Engine, users: Table) -> None:
     """A failed INSERT whose keys the database makes leaves no pending row, and the transaction goes on (A-63)."""
     if engine.dialect.name != "mysql":
